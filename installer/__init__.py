@@ -1,0 +1,1 @@
+"""Bring a database to the wanted state: discover, plan, apply, verify."""

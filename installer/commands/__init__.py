@@ -1,0 +1,1 @@
+"""The subcommands of `memory-plugin`, one file each."""

@@ -1,0 +1,1 @@
+"""PL/Python sources: NAME.py (plain functions) + NAME.sql (the declaration)."""

@@ -1,0 +1,1 @@
+"""SQL sources: migrations run once, functions re-applied on every install."""

@@ -1,0 +1,56 @@
+create or replace function memory_plugin._check_search(
+    p_namespaces text[],
+    p_limit integer,
+    p_filter memory_plugin._filter,
+    p_min_score double precision,
+    p_half_life double precision,
+    p_lexical_weight double precision,
+    p_semantic_weight double precision,
+    p_offset integer
+)
+returns void
+language plpgsql immutable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+declare
+    v_name text;
+begin
+    if cardinality(p_namespaces) is null or cardinality(p_namespaces) = 0 then
+        raise exception using errcode = 'MP001', message = 'namespaces must name at least one namespace';
+    end if;
+    foreach v_name in array p_namespaces loop
+        perform _check_namespace('namespaces', v_name);
+    end loop;
+    if p_limit not between 0 and 100 then
+        raise exception using errcode = 'MP001', message = 'limit must be between 0 and 100';
+    end if;
+    if p_offset not between 0 and 10000 then
+        raise exception using errcode = 'MP001', message = 'offset must be between 0 and 10000';
+    end if;
+    if p_filter.kinds is not null then
+        perform _check_choice('kinds', k.kind, array['fact', 'summary', 'checkpoint']) from unnest(p_filter.kinds) as k (kind);
+    end if;
+    if p_filter.sources is not null then
+        perform _check_choice('source', s.source, array['agent', 'runtime', 'user'])
+        from unnest(p_filter.sources) as s (source);
+    end if;
+    -- NaN is the greatest float in Postgres, so it fails these too.
+    if p_min_score > 1e300 then
+        raise exception using errcode = 'MP001', message = 'min_score must be a finite number';
+    end if;
+    if p_half_life <= 0 or p_half_life > 1e12 then
+        raise exception using errcode = 'MP001', message = 'recency_half_life must be more than 0 and at most 1e12 seconds';
+    end if;
+    if p_lexical_weight not between 0 and 1e6 or p_semantic_weight not between 0 and 1e6
+        or coalesce(p_lexical_weight, 0.5) + coalesce(p_semantic_weight, 0.5) <= 0
+    then
+        raise exception using errcode = 'MP001',
+            message = 'weights must be numbers from 0 to 1e6, at least one of them above 0';
+    end if;
+end
+$function$;
+
+comment on function memory_plugin._check_search(
+    text[], integer, memory_plugin._filter, double precision, double precision, double precision, double precision, integer
+) is
+    'The rules of a search request: MP001 naming the field.';

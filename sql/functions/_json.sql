@@ -1,0 +1,236 @@
+-- Reading a JSON body: the value of one member in its SQL type. Absent and null are null; a wrong JSON type raises MP001.
+
+create or replace function memory_plugin._json_body(p_body json)
+returns void
+language plpgsql immutable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+begin
+    if p_body is null or json_typeof(p_body) <> 'object' then
+        raise exception using errcode = 'MP001', message = 'body must be a JSON object';
+    end if;
+end
+$function$;
+
+comment on function memory_plugin._json_body(json) is 'Raise MP001 unless the body is a JSON object.';
+
+create or replace function memory_plugin._json_text(p_field text, p_value json)
+returns text
+language plpgsql immutable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+begin
+    case json_typeof(p_value)
+        when 'string' then return p_value #>> '{}';
+        when 'null' then return null;
+        else
+            if p_value is null then
+                return null;
+            end if;
+            raise exception using errcode = 'MP001', message = format('%s must be a string', p_field);
+    end case;
+end
+$function$;
+
+comment on function memory_plugin._json_text(text, json) is 'A string member, or MP001.';
+
+create or replace function memory_plugin._json_texts(p_field text, p_value json)
+returns text[]
+language plpgsql immutable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+begin
+    if p_value is null or json_typeof(p_value) = 'null' then
+        return null;
+    end if;
+    if json_typeof(p_value) <> 'array'
+        or exists (select from json_array_elements(p_value) as e (v) where json_typeof(e.v) <> 'string')
+    then
+        raise exception using errcode = 'MP001', message = format('%s must be an array of strings', p_field);
+    end if;
+    return array(select e.v from json_array_elements_text(p_value) as e (v));
+end
+$function$;
+
+comment on function memory_plugin._json_texts(text, json) is 'A member that is an array of strings, or MP001.';
+
+create or replace function memory_plugin._json_boolean(p_field text, p_value json)
+returns boolean
+language plpgsql immutable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+begin
+    if p_value is null or json_typeof(p_value) = 'null' then
+        return null;
+    end if;
+    if json_typeof(p_value) <> 'boolean' then
+        raise exception using errcode = 'MP001', message = format('%s must be true or false', p_field);
+    end if;
+    return p_value::text::boolean;
+end
+$function$;
+
+comment on function memory_plugin._json_boolean(text, json) is 'A boolean member, or MP001.';
+
+create or replace function memory_plugin._json_number(p_field text, p_value json)
+returns numeric
+language plpgsql immutable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+begin
+    if p_value is null or json_typeof(p_value) = 'null' then
+        return null;
+    end if;
+    if json_typeof(p_value) <> 'number' then
+        raise exception using errcode = 'MP001', message = format('%s must be a number', p_field);
+    end if;
+    -- An exponent of hundreds would be a number of as many digits.
+    if p_value::text ~ '[eE][+-]?0*[1-9][0-9]{2}' then
+        raise exception using errcode = 'MP001', message = format('%s is out of range', p_field);
+    end if;
+    return p_value::text::numeric;
+end
+$function$;
+
+comment on function memory_plugin._json_number(text, json) is 'A number member, or MP001.';
+
+create or replace function memory_plugin._json_integer(p_field text, p_value json, p_min integer, p_max integer)
+returns integer
+language plpgsql immutable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+declare
+    v_number numeric;
+begin
+    if p_value is null or json_typeof(p_value) = 'null' then
+        return null;
+    end if;
+    if json_typeof(p_value) <> 'number' then
+        raise exception using errcode = 'MP001', message = format('%s must be an integer', p_field);
+    end if;
+    v_number := _json_number(p_field, p_value);
+    if v_number <> trunc(v_number) then
+        raise exception using errcode = 'MP001', message = format('%s must be an integer', p_field);
+    end if;
+    if v_number not between p_min and p_max then
+        raise exception using errcode = 'MP001',
+            message = format('%s must be between %s and %s', p_field, p_min, p_max);
+    end if;
+    return v_number::integer;
+end
+$function$;
+
+comment on function memory_plugin._json_integer(text, json, integer, integer) is
+    'An integer member from p_min to p_max, or MP001. 5.0 is an integer, 1.5 is not.';
+
+create or replace function memory_plugin._json_object(p_field text, p_value json)
+returns jsonb
+language plpgsql immutable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+begin
+    if p_value is null or json_typeof(p_value) = 'null' then
+        return null;
+    end if;
+    if json_typeof(p_value) <> 'object' then
+        raise exception using errcode = 'MP001', message = format('%s must be a JSON object', p_field);
+    end if;
+    return p_value::jsonb;
+exception
+    when untranslatable_character or invalid_text_representation then
+        raise exception using errcode = 'MP001',
+            message = format('%s must not contain \u0000 or a lone surrogate', p_field);
+    when numeric_value_out_of_range or program_limit_exceeded then
+        raise exception using errcode = 'MP001', message = format('%s holds a value that is too large', p_field);
+end
+$function$;
+
+comment on function memory_plugin._json_object(text, json) is 'A member that is a JSON object, or MP001.';
+
+create or replace function memory_plugin._json_time(p_field text, p_value json)
+returns timestamptz
+language plpgsql stable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+declare
+    v_text text := _json_text(p_field, p_value);
+begin
+    if v_text is null then
+        return null;
+    end if;
+    if v_text !~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$'
+    then
+        raise exception using errcode = 'MP001', message = format('%s must be an RFC 3339 time', p_field),
+            hint = 'Like 2030-01-31T12:00:00Z.';
+    end if;
+    return v_text::timestamptz;
+exception
+    when datetime_field_overflow or invalid_datetime_format or invalid_time_zone_displacement_value then
+        raise exception using errcode = 'MP001', message = format('%s must be an RFC 3339 time', p_field),
+            hint = 'Like 2030-01-31T12:00:00Z.';
+end
+$function$;
+
+comment on function memory_plugin._json_time(text, json) is 'A member that is an RFC 3339 time, or MP001.';
+
+create or replace function memory_plugin._json_embedding(p_value json)
+returns @extschema:vector@.vector
+language plpgsql immutable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, @extschema:vector@, pg_temp
+as $function$
+declare
+    v_length integer;
+begin
+    if p_value is null or json_typeof(p_value) = 'null' then
+        return null;
+    end if;
+    if json_typeof(p_value) <> 'array' then
+        raise exception using errcode = 'MP001', message = 'embedding must be an array of numbers';
+    end if;
+    begin
+        -- A JSON array of numbers is already a vector literal.
+        return p_value::text::vector;
+    exception
+        when others then
+            v_length := json_array_length(p_value);
+    end;
+    if v_length = 0 then
+        return null;
+    end if;
+    if v_length <> @dimensions@ then
+        raise exception using errcode = 'MP002',
+            message = format('embedding must have %s dimensions, not %s', @dimensions@, v_length);
+    end if;
+    raise exception using errcode = 'MP001', message = 'embedding must be an array of finite numbers';
+end
+$function$;
+
+comment on function memory_plugin._json_embedding(json) is
+    'An embedding member as a vector; [] is null. MP001: not finite numbers; MP002: unreadable and of other dimensions.';
+
+create or replace function memory_plugin._rfc3339(p_time timestamptz)
+returns text
+language sql immutable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+    select to_char(p_time at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+$function$;
+
+comment on function memory_plugin._rfc3339(timestamptz) is 'A time as RFC 3339, in UTC, with microseconds.';
+
+create or replace function memory_plugin._json_namespace(p_namespace memory_plugin.memory_namespaces)
+returns json
+language sql stable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+    select (
+        '{"name":' || to_json(p_namespace.name)
+        || ',"kind":' || to_json(p_namespace.kind)
+        || coalesce(',"expires_at":"' || _rfc3339(p_namespace.expires_at) || '"', '')
+        || coalesce(',"metadata":' || p_namespace.metadata::text, '')
+        || ',"created_at":"' || _rfc3339(p_namespace.created_at) || '"}'
+    )::json
+$function$;
+
+comment on function memory_plugin._json_namespace(memory_plugin.memory_namespaces) is
+    'A namespace as the contract shows it; absent optional fields are left out.';

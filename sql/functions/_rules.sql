@@ -1,0 +1,126 @@
+-- The rules of the contract that more than one function keeps. A broken rule raises MP001 and changes nothing.
+
+create or replace function memory_plugin._check_namespace(p_field text, p_name text)
+returns void
+language plpgsql immutable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+begin
+    if p_name is null then
+        raise exception using errcode = 'MP001', message = format('%s is required', p_field);
+    end if;
+    if char_length(p_name) > 256 then
+        raise exception using errcode = 'MP001',
+            message = format('%s must be at most 256 characters', p_field);
+    end if;
+    if p_name !~ '^[a-z]+:[A-Za-z0-9_:.\-]+$' then
+        raise exception using errcode = 'MP001',
+            message = format('%s must match ^[a-z]+:[A-Za-z0-9_:.\-]+$', p_field),
+            hint = 'A kind, a colon, a name: workspace:4f2a, team:payments.';
+    end if;
+end
+$function$;
+
+comment on function memory_plugin._check_namespace(text, text) is
+    'Raise MP001 unless p_name is a namespace name: ^[a-z]+:[A-Za-z0-9_:.\-]+$, at most 256 characters.';
+
+create or replace function memory_plugin._check_choice(p_field text, p_value text, p_choices text[])
+returns void
+language plpgsql immutable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+begin
+    if p_value is null then
+        raise exception using errcode = 'MP001', message = format('%s is required', p_field);
+    end if;
+    if p_value <> all (p_choices) then
+        raise exception using errcode = 'MP001',
+            message = format('%s must be one of: %s', p_field, array_to_string(p_choices, ', '));
+    end if;
+end
+$function$;
+
+comment on function memory_plugin._check_choice(text, text, text[]) is
+    'Raise MP001 unless p_value is one of p_choices.';
+
+create or replace function memory_plugin._check_time(p_field text, p_value timestamptz)
+returns timestamptz
+language plpgsql immutable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+begin
+    -- 'infinity' says in SQL what an absent expiry says on the wire.
+    if p_value = 'infinity' then
+        return null;
+    end if;
+    -- What RFC 3339 can say, a day off at each end so that no time zone leaves it.
+    if p_value < '0001-01-02 00:00:00+00' or p_value >= '9999-12-31 00:00:00+00' then
+        raise exception using errcode = 'MP001',
+            message = format('%s must lie between the years 1 and 9999', p_field);
+    end if;
+    return p_value;
+end
+$function$;
+
+comment on function memory_plugin._check_time(text, timestamptz) is
+    'The time, null for infinity; MP001 outside the years that RFC 3339 can write.';
+
+create or replace function memory_plugin._check_object(p_field text, p_value jsonb)
+returns void
+language plpgsql immutable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+begin
+    if jsonb_typeof(p_value) <> 'object' then
+        raise exception using errcode = 'MP001', message = format('%s must be a JSON object', p_field);
+    end if;
+end
+$function$;
+
+comment on function memory_plugin._check_object(text, jsonb) is
+    'Raise MP001 unless the value is a JSON object or null.';
+
+create or replace function memory_plugin._check_embedding(p_embedding @extschema:vector@.vector)
+returns @extschema:vector@.vector
+language plpgsql immutable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, @extschema:vector@, pg_temp
+as $function$
+declare
+    v_norm double precision;
+begin
+    if p_embedding is null then
+        return null;
+    end if;
+    if vector_dims(p_embedding) <> @dimensions@ then
+        raise exception using errcode = 'MP002',
+            message = format('embedding must have %s dimensions, not %s', @dimensions@, vector_dims(p_embedding)),
+            hint = 'A store holds vectors of one model; its dimensions are chosen at the first install.';
+    end if;
+    v_norm := vector_norm(p_embedding);
+    if v_norm = 0 then
+        raise exception using errcode = 'MP001', message = 'embedding must not be all zeros';
+    end if;
+    -- Only the direction counts. Lengths far from 1 would overflow single or half precision in a distance.
+    if v_norm not between 0.001 and 1000 then
+        return l2_normalize(p_embedding);
+    end if;
+    return p_embedding;
+end
+$function$;
+
+comment on function memory_plugin._check_embedding(@extschema:vector@.vector) is
+    'The embedding, brought to unit length where its own is extreme. MP002: other dimensions than the store; MP001: all zeros.';
+
+create or replace function memory_plugin._trim(p_text text)
+returns text
+language sql immutable strict parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+    -- Unicode's White_Space, spelled out: what a regular expression calls space depends on the database's locale.
+    select btrim(
+        p_text,
+        e' \t\n\x0b\f\r\u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000'
+    )
+$function$;
+
+comment on function memory_plugin._trim(text) is 'The text without white space at its ends.';

@@ -1,0 +1,79 @@
+create or replace function memory_plugin.commit_memory(
+    namespace text,
+    content text,
+    kind text default 'fact',
+    source text default 'agent',
+    id uuid default null,
+    expires_at timestamptz default null,
+    propagation jsonb default null,
+    pin boolean default false,
+    embedding @extschema:vector@.vector default null
+)
+returns uuid
+language plpgsql volatile parallel unsafe security invoker
+set search_path = pg_catalog, memory_plugin, @extschema:vector@, pg_temp
+set lock_timeout = '1s'
+as $function$
+#variable_conflict use_column
+declare
+    v_id uuid := coalesce(commit_memory.id, gen_random_uuid());
+    v_embedding vector := _check_embedding(commit_memory.embedding);
+    v_expires_at timestamptz := _check_time('expires_at', commit_memory.expires_at);
+begin
+    perform _check_namespace('namespace', commit_memory.namespace);
+    perform _check_choice('kind', commit_memory.kind, array['fact', 'summary', 'checkpoint']);
+    perform _check_choice('source', commit_memory.source, array['agent', 'runtime', 'user']);
+    perform _check_object('propagation', commit_memory.propagation);
+    if commit_memory.content is null or _trim(commit_memory.content) = '' then
+        raise exception using errcode = 'MP001', message = 'content must not be blank';
+    end if;
+    loop
+        -- The lock keeps the namespace from being deleted between this look and the insert.
+        perform from memory_namespaces as n
+        where n.name = commit_memory.namespace and (n.expires_at is null or n.expires_at > now())
+        for key share;
+        exit when found;
+        perform _start_namespace(
+            commit_memory.namespace, _kind_of_namespace(commit_memory.namespace), null, null
+        );
+    end loop;
+    insert into memory_records as r (
+        namespace, id, content, kind, source, expires_at, propagation, pin, embedding
+    )
+    values (
+        commit_memory.namespace, v_id, commit_memory.content, commit_memory.kind, commit_memory.source,
+        v_expires_at, commit_memory.propagation, coalesce(commit_memory.pin, false), v_embedding
+    )
+    on conflict (namespace, id) do update
+    set
+        content = excluded.content,
+        kind = excluded.kind,
+        source = excluded.source,
+        expires_at = excluded.expires_at,
+        propagation = excluded.propagation,
+        pin = excluded.pin,
+        embedding = excluded.embedding,
+        -- An expired row is as if absent: writing it again makes a new memory.
+        created_at = case when r.expires_at <= now() then now() else r.created_at end
+    -- A retry that changes nothing writes nothing, and costs no index entry.
+    where
+        (r.content, r.kind, r.source, r.expires_at, r.propagation, r.pin, r.embedding)
+        is distinct from (
+            excluded.content, excluded.kind, excluded.source, excluded.expires_at,
+            excluded.propagation, excluded.pin, excluded.embedding
+        );
+    return v_id;
+end
+$function$;
+
+comment on function memory_plugin.commit_memory(
+    text, text, text, text, uuid, timestamptz, jsonb, boolean, @extschema:vector@.vector
+) is
+    'Store a memory and return its id. A namespace that nobody created is created, its kind taken from the name. id makes '
+    'the call idempotent: the same id in the same namespace is updated in place, created_at kept. kind: fact, summary or '
+    'checkpoint; source: agent, runtime or user; propagation: a JSON object; embedding: the store''s dimensions. '
+    'Errors: MP001 for a bad argument, MP002 for other dimensions.';
+
+revoke all on function memory_plugin.commit_memory(
+    text, text, text, text, uuid, timestamptz, jsonb, boolean, @extschema:vector@.vector
+) from public;

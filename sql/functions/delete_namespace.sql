@@ -1,0 +1,21 @@
+create or replace function memory_plugin.delete_namespace(name text)
+returns void
+language plpgsql volatile parallel unsafe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+set lock_timeout = '1s'
+as $function$
+#variable_conflict use_column
+begin
+    perform _check_namespace('name', delete_namespace.name);
+    delete from memory_namespaces as n
+    where n.name = delete_namespace.name and (n.expires_at is null or n.expires_at > now());
+    if not found then
+        raise exception using errcode = 'MP004', message = format('namespace %s does not exist', delete_namespace.name);
+    end if;
+end
+$function$;
+
+comment on function memory_plugin.delete_namespace(text) is
+    'Delete a namespace and its memories. Errors: MP001 for a bad name, MP004 where there is no such live namespace.';
+
+revoke all on function memory_plugin.delete_namespace(text) from public;

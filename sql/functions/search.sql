@@ -1,0 +1,47 @@
+create or replace function memory_plugin.search(
+    namespaces text[],
+    query text default null,
+    kinds text[] default null,
+    max_results integer default 20,
+    embedding @extschema:vector@.vector default null,
+    sources text[] default null,
+    created_after timestamptz default null,
+    created_before timestamptz default null,
+    min_score double precision default null,
+    recency_half_life double precision default null,
+    lexical_weight double precision default 0.5,
+    semantic_weight double precision default 0.5,
+    skip_results integer default 0,
+    explain boolean default false
+)
+returns setof memory_plugin.memory_hit
+language plpgsql stable parallel safe security invoker
+rows 20
+set search_path = pg_catalog, memory_plugin, @extschema:vector@, pg_temp
+as $function$
+begin
+    return query
+    select h.*
+    from unnest((
+        _search(
+            namespaces, query, kinds, max_results, embedding, sources, created_after, created_before, min_score,
+            recency_half_life, lexical_weight, semantic_weight, skip_results, explain
+        )
+    ).hits) as h;
+end
+$function$;
+
+comment on function memory_plugin.search(
+    text[], text, text[], integer, @extschema:vector@.vector, text[], timestamptz, timestamptz, double precision,
+    double precision, double precision, double precision, integer, boolean
+) is
+    'Search live memories of the namespaces named, and of no other. No query and no embedding: pinned first, then newest. '
+    'query: any of its words, ranked; a single character matches as a substring. embedding: by cosine similarity. Both: fused '
+    'by lexical_weight and semantic_weight. kinds, sources, created_after and created_before restrict; min_score cuts; '
+    'recency_half_life (seconds) halves the score of a memory that old; max_results 1 to 100 (0: 20), skip_results for the next '
+    'page; explain fills parts. Errors: MP001 for a bad argument, MP002 for other dimensions.';
+
+revoke all on function memory_plugin.search(
+    text[], text, text[], integer, @extschema:vector@.vector, text[], timestamptz, timestamptz, double precision,
+    double precision, double precision, double precision, integer, boolean
+) from public;

@@ -1,0 +1,42 @@
+create or replace function memory_plugin.v1_commit_memory(namespace text, body json)
+returns json
+language plpgsql volatile parallel unsafe security invoker
+set search_path = pg_catalog, memory_plugin, @extschema:vector@, pg_temp
+as $function$
+#variable_conflict use_column
+declare
+    v_body record;
+    v_id_text text;
+    v_id uuid;
+begin
+    perform _json_body(body);
+    select x.* into v_body
+    from json_to_record(body) as x (
+        content json, kind json, source json, id json, expires_at json, propagation json, pin json, embedding json
+    );
+    v_id_text := _json_text('id', v_body.id);
+    if v_id_text is not null then
+        if v_id_text !~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' then
+            raise exception using errcode = 'MP001', message = 'id must be a UUID';
+        end if;
+        v_id := v_id_text::uuid;
+    end if;
+    v_id := commit_memory(
+        v1_commit_memory.namespace,
+        _json_text('content', v_body.content),
+        _json_text('kind', v_body.kind),
+        _json_text('source', v_body.source),
+        v_id,
+        _json_time('expires_at', v_body.expires_at),
+        _json_object('propagation', v_body.propagation),
+        _json_boolean('pin', v_body.pin),
+        _json_embedding(v_body.embedding)
+    );
+    return ('{"id":"' || v_id || '","namespace":"' || v1_commit_memory.namespace || '"}')::json;
+end
+$function$;
+
+comment on function memory_plugin.v1_commit_memory(text, json) is
+    'POST /v1/namespaces/{name}/memories: MemoryWrite in, {id, namespace} out. Errors: MP001, MP002.';
+
+revoke all on function memory_plugin.v1_commit_memory(text, json) from public;

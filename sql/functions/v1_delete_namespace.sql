@@ -1,0 +1,11 @@
+create or replace function memory_plugin.v1_delete_namespace(name text)
+returns void
+language sql volatile parallel unsafe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+    select delete_namespace(v1_delete_namespace.name)
+$function$;
+
+comment on function memory_plugin.v1_delete_namespace(text) is 'DELETE /v1/namespaces/{name}. Errors: MP001, MP004.';
+
+revoke all on function memory_plugin.v1_delete_namespace(text) from public;

@@ -1,0 +1,12 @@
+create or replace function memory_plugin.v1_health()
+returns json
+language sql stable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+    select json_build_object('status', h.status, 'version', h.version, 'capabilities', h.capabilities)
+    from health() as h
+$function$;
+
+comment on function memory_plugin.v1_health() is 'GET /v1/health: {status, version, capabilities}.';
+
+revoke all on function memory_plugin.v1_health() from public;

@@ -1,0 +1,79 @@
+create or replace function memory_plugin.v1_search(body json)
+returns json
+language plpgsql stable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, @extschema:vector@, pg_temp
+as $function$
+#variable_conflict use_column
+declare
+    v_start timestamptz := clock_timestamp();
+    v_body record;
+    v_answer _search_answer;
+    v_memories text;
+begin
+    perform _json_body(body);
+    select x.* into v_body
+    from json_to_record(body) as x (
+        namespaces json, query json, kinds json, "limit" json, embedding json,
+        source json, created_after json, created_before json, min_score json, recency_half_life json,
+        weights json, "offset" json, explain json
+    );
+    if v_body.weights is not null and json_typeof(v_body.weights) not in ('object', 'null') then
+        raise exception using errcode = 'MP001', message = 'weights must be a JSON object';
+    end if;
+    v_answer := _search(
+        _json_texts('namespaces', v_body.namespaces),
+        _json_text('query', v_body.query),
+        _json_texts('kinds', v_body.kinds),
+        _json_integer('limit', v_body."limit", 0, 100),
+        _json_embedding(v_body.embedding),
+        case json_typeof(v_body.source)
+            when 'string' then array[_json_text('source', v_body.source)]
+            else _json_texts('source', v_body.source)
+        end,
+        _json_time('created_after', v_body.created_after),
+        _json_time('created_before', v_body.created_before),
+        _json_number('min_score', v_body.min_score)::double precision,
+        _json_number('recency_half_life', v_body.recency_half_life)::double precision,
+        case when json_typeof(v_body.weights) = 'object'
+            then _json_number('weights.lexical', v_body.weights -> 'lexical')::double precision end,
+        case when json_typeof(v_body.weights) = 'object'
+            then _json_number('weights.semantic', v_body.weights -> 'semantic')::double precision end,
+        _json_integer('offset', v_body."offset", 0, 10000),
+        _json_boolean('explain', v_body.explain)
+    );
+    select
+        string_agg(
+            '{"id":"' || h.id
+            || '","namespace":"' || h.namespace
+            || '","content":' || to_json(h.content)
+            || ',"kind":"' || h.kind
+            || '","source":"' || h.source || '"'
+            || coalesce(',"expires_at":"' || _rfc3339(h.expires_at) || '"', '')
+            || coalesce(',"propagation":' || h.propagation::text, '')
+            || case when h.pin then ',"pin":true' else '' end
+            || ',"created_at":"' || _rfc3339(h.created_at) || '"'
+            || coalesce(',"score":' || h.score, '')
+            || coalesce(',"explain":' || h.parts::text, '')
+            || '}',
+            ',' order by h.place
+        )
+    into v_memories
+    from unnest(v_answer.hits) with ordinality as h (
+        id, namespace, content, kind, source, expires_at, propagation, pin, created_at, score, parts, place
+    );
+    return (
+        '{"memories":[' || coalesce(v_memories, '')
+        || '],"search":{"mode":"' || v_answer.mode
+        || '","exact":' || v_answer.exact
+        || ',"candidates":' || v_answer.candidates
+        || coalesce(',"degraded":"' || v_answer.degraded || '"', '')
+        || ',"took_ms":' || round(extract(epoch from clock_timestamp() - v_start) * 1000, 3)
+        || '}}'
+    )::json;
+end
+$function$;
+
+comment on function memory_plugin.v1_search(json) is
+    'POST /v1/search: SearchRequest in, {memories, search: {mode, exact, candidates, took_ms}} out. Errors: MP001, MP002.';
+
+revoke all on function memory_plugin.v1_search(json) from public;

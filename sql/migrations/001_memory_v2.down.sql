@@ -1,0 +1,2 @@
+drop table memory_plugin.memory_records;
+drop table memory_plugin.memory_namespaces;

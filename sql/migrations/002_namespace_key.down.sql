@@ -1,0 +1,4 @@
+-- Refused by Postgres, changing nothing, while one id stands in two namespaces.
+alter table memory_plugin.memory_records
+drop constraint memory_records_pkey,
+add constraint memory_records_pkey primary key (id);

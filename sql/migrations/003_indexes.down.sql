@@ -1,0 +1,5 @@
+drop index memory_plugin.memory_records_embedding;
+drop index memory_plugin.memory_records_content_tsv;
+drop index memory_plugin.memory_namespaces_expiry;
+drop index memory_plugin.memory_records_expiry;
+drop index memory_plugin.memory_records_listing;

@@ -1,0 +1,5 @@
+drop type memory_plugin._search_answer;
+drop type memory_plugin._candidate;
+drop type memory_plugin._filter;
+drop type memory_plugin.memory_hit;
+drop type memory_plugin.memory;

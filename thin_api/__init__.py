@@ -1,0 +1,1 @@
+"""A thin WSGI sidecar: path -> one SQL call -> status."""

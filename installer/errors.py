@@ -148,6 +148,13 @@ class EmbeddedServerError(InstallError):
     default_hint = "see the server's log, or give a server of your own with --database-url"
 
 
+class ForeignSchemaError(InstallError):
+    """The schema memory_plugin is not a store that this program can adopt."""
+
+    exit_code = 25
+    default_hint = "use another database, or move what the schema holds to a schema of its own"
+
+
 def one_line(text: str) -> str:
     """Return text with every run of white space as one space."""
     return re.sub(r"\s+", " ", text).strip()

@@ -176,7 +176,7 @@ comment on function memory_plugin._json_time(text, json) is 'A member that is an
 create or replace function memory_plugin._json_embedding(p_value json)
 returns @extschema:vector@.vector
 language plpgsql immutable parallel safe security invoker
-set search_path = pg_catalog, memory_plugin, @extschema:vector@, pg_temp
+set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 declare
     v_length integer;
@@ -189,7 +189,7 @@ begin
     end if;
     begin
         -- A JSON array of numbers is already a vector literal.
-        return p_value::text::vector;
+        return p_value::text::@extschema:vector@.vector;
     exception
         when others then
             v_length := json_array_length(p_value);

@@ -3,7 +3,7 @@ create or replace function memory_plugin._lexical_candidates(
     out candidates memory_plugin._candidate[], out scored bigint, out exact boolean
 )
 language plpgsql stable parallel safe security invoker
-set search_path = pg_catalog, memory_plugin, @extschema:vector@, pg_temp
+set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 declare
     v_query tsquery;

@@ -83,7 +83,7 @@ comment on function memory_plugin._check_object(text, jsonb) is
 create or replace function memory_plugin._check_embedding(p_embedding @extschema:vector@.vector)
 returns @extschema:vector@.vector
 language plpgsql immutable parallel safe security invoker
-set search_path = pg_catalog, memory_plugin, @extschema:vector@, pg_temp
+set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 declare
     v_norm double precision;
@@ -91,18 +91,18 @@ begin
     if p_embedding is null then
         return null;
     end if;
-    if vector_dims(p_embedding) <> @dimensions@ then
+    if @extschema:vector@.vector_dims(p_embedding) <> @dimensions@ then
         raise exception using errcode = 'MP002',
-            message = format('embedding must have %s dimensions, not %s', @dimensions@, vector_dims(p_embedding)),
+            message = format('embedding must have %s dimensions, not %s', @dimensions@, @extschema:vector@.vector_dims(p_embedding)),
             hint = 'A store holds vectors of one model; its dimensions are chosen at the first install.';
     end if;
-    v_norm := vector_norm(p_embedding);
+    v_norm := @extschema:vector@.vector_norm(p_embedding);
     if v_norm = 0 then
         raise exception using errcode = 'MP001', message = 'embedding must not be all zeros';
     end if;
     -- Only the direction counts. Lengths far from 1 would overflow single or half precision in a distance.
     if v_norm not between 0.001 and 1000 then
-        return l2_normalize(p_embedding);
+        return @extschema:vector@.l2_normalize(p_embedding);
     end if;
     return p_embedding;
 end

@@ -16,14 +16,14 @@ create or replace function memory_plugin._search(
 )
 returns memory_plugin._search_answer
 language plpgsql stable parallel safe security invoker
-set search_path = pg_catalog, memory_plugin, @extschema:vector@, pg_temp
+set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 declare
     v_answer _search_answer;
     v_filter _filter := row(nullif(p_kinds, '{}'), nullif(p_sources, '{}'), p_created_after, p_created_before)::_filter;
     v_limit integer := coalesce(nullif(p_limit, 0), 20);
     v_offset integer := coalesce(p_offset, 0);
-    v_embedding vector := _check_embedding(p_embedding);
+    v_embedding @extschema:vector@.vector := _check_embedding(p_embedding);
     v_live text[];
     v_query text := nullif(_trim(p_query), '');
     v_lexical _candidate[];
@@ -39,7 +39,7 @@ begin
     v_pool := greatest(100, 4 * (v_limit + v_offset));
     select array_agg(n.name) into v_live
     from memory_namespaces as n
-    where n.name = any (p_namespaces) and (n.expires_at is null or n.expires_at > now());
+    where n.name = any (_visible_namespaces(p_namespaces)) and (n.expires_at is null or n.expires_at > now());
 
     v_answer.mode := case
         when v_embedding is not null and char_length(v_query) > 1 then 'hybrid'

@@ -3,7 +3,7 @@ create or replace function memory_plugin._semantic_candidates(
     out candidates memory_plugin._candidate[], out scored bigint, out exact boolean
 )
 language plpgsql stable parallel safe security invoker
-set search_path = pg_catalog, memory_plugin, @extschema:vector@, pg_temp
+set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 begin
     exact := true;
@@ -11,7 +11,7 @@ begin
         'select array_agg(row(s.namespace, s.id, 1 - s.distance)::memory_plugin._candidate '
         '    order by s.distance, s.created_at desc, s.id), max(s.total) '
         'from ('
-        '    select r.namespace, r.id, r.created_at, r.embedding <=> $2 as distance, count(*) over () as total '
+        '    select r.namespace, r.id, r.created_at, r.embedding operator(@extschema:vector@.<=>) $2 as distance, count(*) over () as total '
         '    from memory_plugin.memory_records as r '
         '    where r.namespace = any ($1) and r.embedding is not null '
         '        and (r.expires_at is null or r.expires_at > now()) '

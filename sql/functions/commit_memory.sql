@@ -10,14 +10,16 @@ create or replace function memory_plugin.commit_memory(
     embedding @extschema:vector@.vector default null
 )
 returns uuid
-language plpgsql volatile parallel unsafe security invoker
-set search_path = pg_catalog, memory_plugin, @extschema:vector@, pg_temp
+language plpgsql volatile parallel unsafe
+-- The caller needs execute and no right on the tables: access.sql says who has it.
+security definer
+set search_path = pg_catalog, memory_plugin, pg_temp
 set lock_timeout = '1s'
 as $function$
 #variable_conflict use_column
 declare
     v_id uuid := coalesce(commit_memory.id, gen_random_uuid());
-    v_embedding vector := _check_embedding(commit_memory.embedding);
+    v_embedding @extschema:vector@.vector := _check_embedding(commit_memory.embedding);
     v_expires_at timestamptz := _check_time('expires_at', commit_memory.expires_at);
 begin
     perform _check_namespace('namespace', commit_memory.namespace);
@@ -57,11 +59,13 @@ begin
         created_at = case when r.expires_at <= now() then now() else r.created_at end
     -- A retry that changes nothing writes nothing, and costs no index entry.
     where
-        (r.content, r.kind, r.source, r.expires_at, r.propagation, r.pin, r.embedding)
+        (r.content, r.kind, r.source, r.expires_at, r.propagation, r.pin, r.embedding is null)
         is distinct from (
             excluded.content, excluded.kind, excluded.source, excluded.expires_at,
-            excluded.propagation, excluded.pin, excluded.embedding
-        );
+            excluded.propagation, excluded.pin, excluded.embedding is null
+        )
+        or r.embedding operator(@extschema:vector@.<>) excluded.embedding
+        or r.expires_at <= now();
     return v_id;
 end
 $function$;

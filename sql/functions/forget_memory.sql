@@ -1,6 +1,8 @@
 create or replace function memory_plugin.forget_memory(id uuid, requested_by_namespace text)
 returns void
-language plpgsql volatile parallel unsafe security invoker
+language plpgsql volatile parallel unsafe
+-- The caller needs execute and no right on the tables: access.sql says who has it.
+security definer
 set search_path = pg_catalog, memory_plugin, pg_temp
 set lock_timeout = '1s'
 as $function$

@@ -1,6 +1,8 @@
 create or replace function memory_plugin.get_memory(namespace text, id uuid)
 returns setof memory_plugin.memory
-language plpgsql stable parallel safe security invoker
+language plpgsql stable parallel safe
+-- The caller needs execute and no right on the tables: access.sql says who has it.
+security definer
 rows 1
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
@@ -12,7 +14,7 @@ begin
     from memory_records as r
     inner join memory_namespaces as n on r.namespace = n.name
     where
-        r.namespace = get_memory.namespace
+        r.namespace = any (_visible_namespaces(array[get_memory.namespace]))
         and r.id = get_memory.id
         and (r.expires_at is null or r.expires_at > now())
         and (n.expires_at is null or n.expires_at > now());

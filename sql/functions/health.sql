@@ -1,5 +1,7 @@
 create or replace function memory_plugin.health(out status text, out version text, out capabilities text[])
-language sql stable parallel safe security invoker
+language sql stable parallel safe
+-- The caller needs execute and no right on the tables: access.sql says who has it.
+security definer
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
     select

@@ -6,7 +6,9 @@ create or replace function memory_plugin.patch_namespace(
     clear_metadata boolean default false
 )
 returns memory_plugin.memory_namespaces
-language plpgsql volatile parallel unsafe security invoker
+language plpgsql volatile parallel unsafe
+-- The caller needs execute and no right on the tables: access.sql says who has it.
+security definer
 set search_path = pg_catalog, memory_plugin, pg_temp
 set lock_timeout = '1s'
 as $function$

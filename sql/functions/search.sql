@@ -15,9 +15,11 @@ create or replace function memory_plugin.search(
     explain boolean default false
 )
 returns setof memory_plugin.memory_hit
-language plpgsql stable parallel safe security invoker
+language plpgsql stable parallel safe
+-- The caller needs execute and no right on the tables: access.sql says who has it.
+security definer
 rows 20
-set search_path = pg_catalog, memory_plugin, @extschema:vector@, pg_temp
+set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 begin
     return query

@@ -1,7 +1,9 @@
 create or replace function memory_plugin.v1_commit_memory(namespace text, body json)
 returns json
-language plpgsql volatile parallel unsafe security invoker
-set search_path = pg_catalog, memory_plugin, @extschema:vector@, pg_temp
+language plpgsql volatile parallel unsafe
+-- The caller needs execute and no right on the tables: access.sql says who has it.
+security definer
+set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 #variable_conflict use_column
 declare

@@ -1,6 +1,8 @@
 create or replace function memory_plugin.v1_delete_namespace(name text)
 returns void
-language sql volatile parallel unsafe security invoker
+language sql volatile parallel unsafe
+-- The caller needs execute and no right on the tables: access.sql says who has it.
+security definer
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
     select delete_namespace(v1_delete_namespace.name)

@@ -1,6 +1,8 @@
 create or replace function memory_plugin.v1_put_namespace(name text, body json)
 returns json
-language plpgsql volatile parallel unsafe security invoker
+language plpgsql volatile parallel unsafe
+-- The caller needs execute and no right on the tables: access.sql says who has it.
+security definer
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 #variable_conflict use_column

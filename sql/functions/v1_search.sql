@@ -1,7 +1,9 @@
 create or replace function memory_plugin.v1_search(body json)
 returns json
-language plpgsql stable parallel safe security invoker
-set search_path = pg_catalog, memory_plugin, @extschema:vector@, pg_temp
+language plpgsql stable parallel safe
+-- The caller needs execute and no right on the tables: access.sql says who has it.
+security definer
+set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 #variable_conflict use_column
 declare

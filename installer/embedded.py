@@ -1,0 +1,201 @@
+"""The embedded PostgreSQL server: start it or find it running, use it, stop it when its last user leaves.
+
+The data stays in DIR/pgdata (or in DIR, when DIR is a cluster already). The server listens on a unix socket in a folder
+that only its own account can enter, and lets in that account and root (`peer`), nobody else and nothing over TCP. Two
+locks, both freed by the kernel when a process dies: on DIR, while someone starts or stops the server; on PG_VERSION,
+shared, held by every user, so that the last one can tell that it is the last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pwd
+import re
+import shlex
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+import psycopg
+from psycopg import sql
+
+from memory_plugin.installer import pgprograms
+from memory_plugin.installer.errors import EmbeddedServerError, one_line
+from memory_plugin.installer.pgprograms import Account
+
+DATABASE = "memory"
+SUPERUSER = "postgres"
+PORT = 5432
+ROOT_STATE_DIR = Path("/var/lib/memory-plugin")
+# The name says who started a server: one that somebody else started is never stopped.
+CLUSTER_NAME = "memory-plugin"
+START_TIMEOUT_S = 60
+# sun_path holds 107 bytes on Linux and 103 on macOS.
+_LONGEST_SOCKET = 103
+_PLAIN_PATH = re.compile(r"/[A-Za-z0-9_./+ -]*")
+_LOG_BYTES_KEPT = 10_000_000
+
+
+class EmbeddedServer:
+    """A running server; a context manager that gives it back at the end."""
+
+    def __init__(self, cluster: Path, programs: Path, account: Account | None, socket_dir: Path, found: bool) -> None:
+        """Take hold of a server that runs; use `start` to get one."""
+        self.data_dir = cluster
+        self.found_running = found
+        self.socket_dir = socket_dir
+        self._programs = programs
+        self._account = account
+        self._user: int | None = os.open(cluster / "PG_VERSION", os.O_RDONLY)
+        fcntl.flock(self._user, fcntl.LOCK_SH)
+        with _connect(socket_dir, "postgres") as connection:
+            (self.version,) = _one(connection, "select split_part(current_setting('server_version'), ' ', 1)")
+            (name,) = _one(connection, "select current_setting('cluster_name')")
+            self._ours = name == CLUSTER_NAME
+
+    @property
+    def url(self) -> str:
+        """Return the libpq URL of the database."""
+        return _url(self.socket_dir, DATABASE)
+
+    @property
+    def psql_line(self) -> str:
+        """Return a shell line that opens the database in psql."""
+        psql = "psql" if shutil.which("psql") else shlex.quote(str(self._programs / "bin" / "psql"))
+        return f"{psql} {shlex.quote(self.url)}"
+
+    def close(self) -> None:
+        """Give the server back: the last user stops it, unless it was started by other means than ours."""
+        if self._user is None:
+            return
+        user, self._user = self._user, None
+        with _starting_or_stopping(self.data_dir):
+            try:
+                fcntl.flock(user, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+            finally:
+                os.close(user)
+            if self._ours:
+                self._stop()
+
+    def _stop(self) -> None:
+        """Stop the server: connections are ended, what was committed is on disk."""
+        pg_ctl = [self._programs / "bin" / "pg_ctl", "stop", "-D", self.data_dir, "-w", "-s", "-t"]
+        status, printed = pgprograms.run(self._account, [*pg_ctl, "30", "-m", "fast"], self.data_dir)
+        if status:
+            # Loses nothing either: the next start replays the log.
+            status, printed = pgprograms.run(self._account, [*pg_ctl, "30", "-m", "immediate"], self.data_dir)
+        if status:
+            raise EmbeddedServerError(f"it does not stop: {printed}")
+        if self.socket_dir != self.data_dir:
+            shutil.rmtree(self.socket_dir, ignore_errors=True)
+
+    def __enter__(self) -> EmbeddedServer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def start(
+    data_dir: Path | None = None, version: int | None = None, *, state_dir: Path = ROOT_STATE_DIR
+) -> EmbeddedServer:
+    """Start the server of a data folder, or find it running, and see that the database is there.
+
+    Data that is there decides the version; fresh data gets `version`, 18 if none is named. `state_dir` is where root keeps
+    a copy of the programs when it needs one. Raises EmbeddedServerError (exit 24); nothing is changed when the account for
+    the server cannot enter the folder.
+    """
+    if sys.platform == "win32":
+        raise EmbeddedServerError("it runs on Linux and macOS", hint="give a server of your own with --database-url")
+    folder = (data_dir or default_data_dir()).expanduser().resolve()
+    try:
+        cluster = folder if (folder / "PG_VERSION").exists() else folder / "pgdata"
+        account = pgprograms.account_for(cluster.stat().st_uid if cluster.exists() else None)
+        pgprograms.refuse_closed(account, folder)
+        programs = pgprograms.reachable(_version(cluster, version), account, state_dir)
+        pgprograms.make_folder(folder, 0o700 if account is None else 0o755)
+        with _starting_or_stopping(cluster):
+            if not (cluster / "PG_VERSION").exists():
+                _initialise(cluster, programs, account)
+            socket_dir = _find_running(cluster)
+            found = socket_dir is not None
+            if socket_dir is None:
+                socket_dir = _launch(cluster, programs, account)
+            _ensure_database(socket_dir)
+            return EmbeddedServer(cluster, programs, account, socket_dir, found)
+    except OSError as error:
+        raise EmbeddedServerError(f"{error.strerror}: {error.filename or folder}") from error
+    except psycopg.Error as error:
+        raise EmbeddedServerError(one_line(str(error))) from error
+
+
+def default_data_dir() -> Path:
+    """Return where data is kept when nobody says otherwise."""
+    if os.geteuid() == 0:
+        return ROOT_STATE_DIR
+    home = os.environ.get("XDG_DATA_HOME", "")
+    return (Path(home) if home.startswith("/") else Path.home() / ".local" / "share") / "memory-plugin"
+
+
+def _version(cluster: Path, wanted: int | None) -> int:
+    """Return the major version of the data that is there, else the one wanted."""
+    try:
+        text = (cluster / "PG_VERSION").read_text().strip()
+    except FileNotFoundError:
+        return wanted or pgprograms.DEFAULT_VERSION
+    if not text.isdigit() or int(text) not in pgprograms.VERSIONS:
+        raise EmbeddedServerError(
+            f"{cluster} holds data of PostgreSQL {text[:20]!r}",
+            hint=f"the embedded versions are {', '.join(map(str, pgprograms.VERSIONS))}; choose another --data-dir",
+        )
+    return int(text)
+
+
+@contextlib.contextmanager
+def _starting_or_stopping(cluster: Path) -> Iterator[None]:
+    """Hold the lock that lets one process at a time start or stop the server."""
+    # The cluster's own folder does not exist before the first start; its name is the same for everyone.
+    handle = os.open(cluster.parent if cluster.name == "pgdata" else cluster, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _initialise(cluster: Path, programs: Path, account: Account | None) -> None:
+    """Make the cluster; it appears under its name when it is complete."""
+    fresh = cluster.with_name("pgdata.new")
+    # Left by a start that was killed half-way; it never held data.
+    shutil.rmtree(fresh, ignore_errors=True)
+    for locale in ("C.UTF-8", "en_US.UTF-8", "C"):
+        fresh.mkdir(mode=0o700)
+        if account is not None:
+            os.chown(fresh, account.uid, account.gid)
+        # Words are told apart and lower-cased by the C library's ctype, whatever the collation.
+        command = [programs / "bin" / "initdb", "-D", fresh, "-U", SUPERUSER, "--encoding=UTF8", "--data-checksums"]
+        command += ["--locale=C", f"--lc-ctype={locale}", "--auth=reject", "--auth-local=peer"]
+        if _version(cluster, int((programs / "bin").exists() and _major(programs))) >= 17:
+            command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        status, printed = pgprograms.run(account, command, fresh)
+        if status == 0:
+            break
+        shutil.rmtree(fresh, ignore_errors=True)
+        if "locale" not in printed:
+            break
+    if status:
+        raise EmbeddedServerError(f"initdb failed: {_tail(printed)}")
+    names = {"root", account.name if account else pwd.getpwuid(os.geteuid()).pw_name}
+    (fresh / "pg_hba.conf").write_text("# The account that runs the server, and root.\nlocal all all peer map=embedded\n")
+    (fresh / "pg_ident.conf").write_text("".join(f'embedded "{name}" all\n' for name in sorted(names)))
+    fresh.rename(cluster)

@@ -1,0 +1,125 @@
+"""Waiting with an end: the lock that lets one installation work at a time, and who stands in a statement's way."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import TracebackType
+
+import psycopg
+
+from memory_plugin.installer.connect import Connection, open_connection
+from memory_plugin.installer.errors import InstallError, LockTimeoutError
+from memory_plugin.installer.settings import Settings
+
+LOCK_KEY = "pg_catalog.hashtextextended('memory_plugin.install', 0)"
+
+_HOLDER = f"""
+select locks.pid, locks.virtualtransaction
+from pg_catalog.pg_locks as locks
+where
+    locks.locktype = 'advisory' and locks.granted and locks.objsubid = 1
+    and locks.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())
+    and (locks.classid::bigint << 32 | locks.objid::bigint) = {LOCK_KEY}
+"""
+
+_DESCRIBE = """
+select
+    pid, coalesce(nullif(application_name, ''), 'unnamed'), coalesce(usename, '?'), coalesce(state, 'state hidden'),
+    pg_catalog.date_trunc('second', pg_catalog.clock_timestamp() - xact_start)::text
+from pg_catalog.pg_stat_activity
+where pid = any(%s)
+order by xact_start nulls last
+"""
+
+
+def begin_locked(connection: Connection, settings: Settings) -> None:
+    """Begin a transaction that holds the installer's lock, with settings fit for changing a schema.
+
+    Polls instead of waiting in the server: a session that waits inside a statement keeps a snapshot, which the holder's
+    `create index concurrently` would wait for in turn, without Postgres seeing the circle. The clock starts anew whenever
+    the lock passes to another transaction, so a queue of installations that moves does not time out.
+    """
+    deadline, last_holder, pause = time.monotonic() + settings.lock_timeout_s, None, 0.01
+    while True:
+        prepare_transaction(connection, settings)
+        row = connection.execute(f"select pg_catalog.pg_try_advisory_xact_lock({LOCK_KEY})").fetchone()
+        if row is not None and row[0]:
+            return
+        holder = connection.execute(_HOLDER).fetchone()
+        connection.rollback()
+        if holder is not None and holder != last_holder:
+            deadline, last_holder = time.monotonic() + settings.lock_timeout_s, holder
+        if time.monotonic() > deadline:
+            pids = [] if last_holder is None else [last_holder[0]]
+            raise LockTimeoutError(f"another installation is at work: {describe(connection, pids)}")
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.2)
+
+
+def prepare_transaction(connection: Connection, settings: Settings) -> None:
+    """Set, for this transaction only, what role, database or pooler may have set against us."""
+    values = {
+        "search_path": "pg_catalog, pg_temp",
+        "lock_timeout": str(round(settings.lock_timeout_s * 1000)),
+        "statement_timeout": "0",
+        "idle_in_transaction_session_timeout": "0",
+    }
+    if connection.info.server_version >= 170000:
+        values["transaction_timeout"] = "0"
+    for name, value in values.items():
+        connection.execute("select pg_catalog.set_config(%s, %s, true)", (name, value))
+
+
+def describe(connection: Connection, pids: list[object]) -> str:
+    """Say who the given backends are: pid, application, role, state, age of the transaction."""
+    rows = connection.execute(_DESCRIBE, (pids,)).fetchall() if pids else []
+    if connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+        connection.rollback()
+    told = [f"pid {row[0]} ({row[1]}, role {row[2]}, {row[3]}{f', for {row[4]}' if row[4] else ''})" for row in rows]
+    return ", ".join(told) or "it has ended in the meantime"
+
+
+class Watch:
+    """While open, note on a connection of its own who blocks the watched one.
+
+    A statement that has timed out no longer waits, so the server cannot be asked afterwards.
+    """
+
+    def __init__(self, settings: Settings, pid: int) -> None:
+        """Prepare to watch the backend `pid`; connects only when something takes long."""
+        self._settings = settings
+        self._pid = pid
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="memory-plugin watch", daemon=True)
+        self.blockers = ""
+        """The last seen blockers; empty when none was seen."""
+
+    def __enter__(self) -> Watch:
+        """Begin to watch."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """End the watch."""
+        self._done.set()
+        self._thread.join(timeout=self._settings.connect_timeout_s)
+
+    def _run(self) -> None:
+        """Ask twice within each lock_timeout."""
+        interval = min(5.0, self._settings.lock_timeout_s * 0.4)
+        connection: Connection | None = None
+        try:
+            while not self._done.wait(interval):
+                if connection is None:
+                    connection = open_connection(self._settings, "watch", autocommit=True)
+                row = connection.execute("select pg_catalog.pg_blocking_pids(%s)", (self._pid,)).fetchone()
+                pids = row[0] if row is not None else None
+                if isinstance(pids, list) and pids:
+                    self.blockers = describe(connection, pids)
+        except (psycopg.Error, InstallError):
+            # Naming the blocker is a courtesy: without a second connection the error goes without it.
+            return
+        finally:
+            if connection is not None:
+                connection.close()

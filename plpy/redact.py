@@ -1,0 +1,329 @@
+"""Mask credentials in text; plain functions, the same in the server's Python and in tests.
+
+Work bound: each pattern starts with a literal or a small set of characters, is tried only where its
+needle occurs, and cannot be entered again inside the run it reads; so time is linear in the text.
+Idempotence: a masked span takes the whole alphanumeric run it ends in, no token pattern looks to the
+right of its match, and no pattern takes a mark for a value; so a mark never brings a new match.
+Text is handled as UTF-8 bytes, whose lower() keeps every position; no pattern cuts a character.
+"""
+
+import re
+
+_compiled = {}
+
+
+def _replace(pattern, data, name):
+    """Put the mark in the place of each match, behind the groups of the pattern, which are kept."""
+    regex = _compiled.get(pattern)
+    if regex is None:
+        regex = _compiled[pattern] = re.compile(pattern.encode("ascii"))
+    mark = _mark(name)
+    if regex.groups == 0:
+        return regex.sub(mark, data)
+    # split() walks the text in C; a function called for each match would take most of the time.
+    parts = regex.split(data)
+    last = slice(regex.groups, None, regex.groups + 1)
+    parts[last] = [kept + mark for kept in parts[last]]
+    return b"".join(parts)
+
+
+def _mark(name):
+    """Give what stands in a credential's place."""
+    return b"[redacted:" + name.encode("ascii") + b"]"
+
+
+def _any_case(word):
+    """Give a pattern for an ASCII word in any case; unlike a flag it keeps the search fast."""
+    return "".join("[" + c + c.upper() + "]" if c.isalpha() else c for c in word)
+
+
+def _at_word(literal):
+    """Give a pattern for a literal where a word begins: after no letter or digit, or after an escape."""
+    # The condition stands behind the literal: a pattern that starts with a literal is searched fastest.
+    before = r"(?:(?<![A-Za-z0-9]{0})|(?<=\\[nrt]{0})|(?<=%[0-9A-Fa-f][0-9A-Fa-f]{0}))"
+    return literal + before.format(literal)
+
+
+_JWT = r"[A-Za-z0-9_-]{8,}\.{1,2}[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_=-]+){0,3}"
+
+# kind, needle, pattern
+_TOKENS = (
+    ("github_token", b"_eyJ", r"gh(?<![A-Za-z0-9_-]gh)[ousr]_[0-9]{1,20}_eyJ" + _JWT),
+    ("jwt", b"eyJ", r"eyJ(?:(?<![A-Za-z0-9_-]eyJ)|(?<=\\[nrt]eyJ)|(?<=%[0-9A-F][0-9A-F]eyJ))" + _JWT),
+    ("anthropic_key", b"sk-ant-", r"sk-ant-[A-Za-z0-9_-]{16,}"),
+    ("openrouter_key", b"sk-or-", r"sk-or-[A-Za-z0-9_-]{20,}"),
+    ("openai_key", b"sk-", _at_word("sk-") + r"(?:proj|svcacct|admin|None)-[A-Za-z0-9_-]{16,}"),
+    ("openai_key", b"sk-", _at_word("sk-") + r"[A-Za-z0-9]{20,}[A-Za-z0-9_-]*"),
+    ("aws_access_key", b"AKIA", r"AKIA[A-Z0-9]{12,}[A-Za-z0-9]*"),
+    ("aws_access_key", b"ASIA", r"ASIA[A-Z0-9]{16,}[A-Za-z0-9]*"),
+    ("aws_bedrock_key", b"ABSK", r"ABSK[A-Za-z0-9+/]{60,}=*"),
+    ("google_api_key", b"AIza", r"AIza[A-Za-z0-9_-]{30,}"),
+    ("google_api_key", b"AQ.Ab", r"AQ\.Ab[A-Za-z0-9_-]{20,}"),
+    ("google_oauth_token", b"ya29.", r"ya29\.[A-Za-z0-9_-]{20,}"),
+    ("google_oauth_secret", b"GOCSPX-", r"GOCSPX-[A-Za-z0-9_-]{20,}"),
+    ("azure_client_secret", b"Q~", r"Q~(?<=[A-Za-z0-9_~.]{3}[0-9]Q~)[A-Za-z0-9_~.-]{31,}"),
+    ("azure_sas", b"sig=", r"(sig=)(?<=[?&]sig=)[A-Za-z0-9%+/]{30,}=*"),
+    ("gitlab_token", b"gl", r"gl[a-z]{2,6}-[A-Za-z0-9_-]{20,}(?:\.[0-9a-z]{2,}){0,3}[A-Za-z0-9]*"),
+    ("gitlab_token", b"GR1348941", r"GR1348941[A-Za-z0-9_-]{20,}"),
+    ("slack_token", b"xox", r"xox[a-z](?:\.xox[a-z])?-[A-Za-z0-9-]{10,}"),
+    ("slack_token", b"xapp-", r"xapp-[A-Za-z0-9-]{20,}"),
+    ("slack_webhook", b"hooks.slack.com/", r"(hooks\.slack\.com/[a-z]{8,9}/)[A-Za-z0-9+/_-]{20,}"),
+    ("discord_webhook", b"/webhooks/", r"(/webhooks/[0-9]{10,20}/)[A-Za-z0-9_-]{20,}"),
+    ("teams_webhook", b"/webhookb2/", r"(/webhookb2/)[A-Za-z0-9@/_-]{40,}"),
+    ("telegram_token", b":AA", r"(:)(?<=[0-9]{8}:)AA[A-Za-z0-9_-]{30,}"),
+    ("pypi_token", b"pypi-Ag", r"pypi-Ag[A-Za-z0-9_-]{40,}"),
+    ("sendgrid_key", b"SG.", r"SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}"),
+    ("twilio_key", b"SK", _at_word("SK") + r"[0-9a-f]{32}[A-Za-z0-9]*"),
+    ("databricks_token", b"dapi", r"dapi[0-9a-f]{32}[A-Za-z0-9]*(?:-[0-9][A-Za-z0-9]*)?"),
+    ("vault_token", b"hv", r"hv[sbr]\.[A-Za-z0-9_-]{24,}"),
+    ("terraform_token", b".atlasv1.", r"\.atlasv1\.[A-Za-z0-9_=-]{40,}"),
+    ("atlassian_token", b"TT3", r"A(?:TAT|TCT)T3[A-Za-z0-9_=-]{50,}"),
+    ("doppler_token", b"dp.", r"dp\.[a-z]{2,5}\.[A-Za-z0-9_.]{40,}"),
+    ("docker_token", b"dckr_", r"dckr_[a-z]{3}_[A-Za-z0-9_-]{20,}"),
+    ("tailscale_key", b"tskey-", r"tskey-[a-z]{3,10}-[A-Za-z0-9-]{16,}"),
+    ("planetscale_token", b"pscale_", r"pscale_[a-z]{2,5}_[A-Za-z0-9_.=-]{30,}"),
+    ("supabase_key", b"sb_secret_", r"sb_secret_[A-Za-z0-9_-]{20,}"),
+    ("figma_token", b"figd_", r"figd_[A-Za-z0-9_-]{30,}"),
+    ("square_token", b"sq0", r"sq0[a-z]{3}-[A-Za-z0-9_-]{20,}"),
+    ("heroku_key", b"HRKU-", r"HRKU-[A-Za-z0-9_-]{30,}"),
+    ("airtable_token", b"pat", r"pat[A-Za-z0-9]{14}\.[0-9a-f]{64}[A-Za-z0-9]*"),
+)
+
+# A known prefix and a long alphanumeric run: kind, least length of the run, prefixes. They share one search for
+# their last character, because a search for each of fifty prefixes would take most of the time.
+_PREFIXES = (
+    "github_token 20 ghp_ gho_ ghu_ ghs_ ghr_ github_pat_",
+    "npm_token 30 npm_",
+    "huggingface_token 30 hf_ api_org_",
+    "stripe_key 16 sk_live_ rk_live_ sk_test_ rk_test_ sk_prod_ rk_prod_ whsec_",
+    "digitalocean_token 40 dop_v1_ doo_v1_ dor_v1_",
+    "shopify_token 30 shpat_ shpca_ shppa_ shpss_",
+    "linear_token 30 lin_api_ lin_oauth_",
+    "notion_token 40 ntn_",
+    "grafana_token 30 glsa_ glc_",
+    "groq_key 40 gsk_",
+    "replicate_token 30 r8_",
+    "supabase_key 30 sbp_",
+    "sentry_token 40 sntrys_ sntryu_",
+    "rubygems_token 40 rubygems_",
+    "langsmith_key 30 lsv2_pt_ lsv2_sk_",
+    "onepassword_token 60 ops_",
+    "fly_token 60 fm2_ fm1r_ fm1a_",
+    "prefect_token 36 pnu_",
+    "xai_key 50 xai-",
+    "perplexity_key 40 pplx-",
+    "postman_key 20 PMAK-",
+    "newrelic_key 24 NRAK-",
+    "brevo_key 60 xkeysib-",
+    "pulumi_token 40 pul-",
+    "age_key 50 AGE-SECRET-KEY-",
+)
+_by_ending = {}
+for _line in _PREFIXES:
+    for _prefix in _line.split()[2:]:
+        _rule = (_prefix.encode("ascii"), int(_line.split()[1]), _mark(_line.split()[0]))
+        _by_ending.setdefault(_rule[0][-3:], []).append(_rule)
+_SEPARATORS = (re.compile(rb"_(?=[A-Za-z0-9]{16})"), re.compile(rb"-(?=[A-Za-z0-9]{16})"))
+_ALNUM = re.compile(rb"[A-Za-z0-9]*")
+_TAIL = re.compile(rb"[A-Za-z0-9_/+=-]*")
+
+
+def _mask_prefixed(data):
+    """Mask the tokens of _PREFIXES."""
+    for separator in _SEPARATORS:
+        parts = []
+        done = 0
+        for match in separator.finditer(data):
+            end = match.end()
+            if end <= done:
+                continue
+            for prefix, least, mark in _by_ending.get(data[end - 3 : end], ()):
+                if data.endswith(prefix, done, end) and _ALNUM.match(data, end).end() - end >= least:
+                    parts += (data[done : end - len(prefix)], mark)
+                    done = _TAIL.match(data, end).end()
+                    break
+        if parts:
+            data = b"".join(parts) + data[done:]
+    return data
+
+
+_PEM_BEGIN = re.compile(rb"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
+_PEM_END = re.compile(rb"-----END [A-Z0-9 ]{0,60}-----")
+# The headers and the base64 lines of a key that was cut off, after real or escaped newlines.
+_PEM_LINES = re.compile(
+    rb"(?:(?:\s|\\[nrt])*[A-Z][A-Za-z-]{3,20}: [^\r\n\\]{1,100}(?=[\r\n\\])){0,4}"
+    rb"(?:(?:\s|\\[nrt])*[A-Za-z0-9+/=]{16,})*"
+)
+
+
+def _mask_private_keys(data):
+    """Mask PEM private keys: to the end line, or as far as the lines go where a key was cut off."""
+    parts = []
+    done = 0
+    begin = _PEM_BEGIN.search(data)
+    while begin:
+        dashes = data.find(b"-----", begin.end())
+        near = 0 <= dashes < begin.end() + 65536
+        end = _PEM_END.match(data, dashes) if near else None
+        parts += (data[done : begin.start()], _mark("private_key"))
+        done = (end or _PEM_LINES.match(data, begin.end())).end()
+        begin = _PEM_BEGIN.search(data, done)
+    return b"".join(parts) + data[done:]
+
+
+def _not_placeholder(end):
+    """Give a lookahead that refuses a mark, a variable, a template slot, or a blanked value before `end`."""
+    return r"(?!\[redacted:|\$[A-Z_{(]|\{|\*+" + end + r"|[xX]{3,}" + end + r"|\.\.\.|%[A-Z_]+%)"
+
+
+# A port before a path, a query or the end of a Markdown link is no password.
+_URL = (
+    r"""(://[^\s/:@"'<>`]{0,256}:)(?![0-9]{1,5}[/?#,)\]])""" + _not_placeholder("@") + r"""[^\s/"'<>`]{1,512}(?=@)"""
+)
+_CURL = (
+    r"""([ \t]-(?:u|-user)[ =]["']?[A-Za-z0-9_.@+-]{1,64}:)(?![0-9]+\s)"""
+    + _not_placeholder(r"\s")
+    + r"""[^\s"'`:/\\<][^\s"'`\\]*"""
+)
+
+_B64 = r"[A-Za-z0-9._~+/=:-]"
+_SCHEME = "(?:" + "|".join(map(_any_case, ("bearer", "basic", "token", "apikey", "bot"))) + r")[ \t]{1,4}"
+_RANDOM = "(?=" + _B64 + r"{0,200}(?:[0-9+=]|[a-z][A-Z]))"
+_ALONE = "(?=" + _B64 + r"""{6,}(?:["'`\\]|[ \t]*(?:\r|\n|\Z)))(?!tokens?\b|auth[a-z]*\b)"""
+_AUTHORIZATION = (
+    r"(" + _any_case("authorization") + r"""(?:\\?["'])?\s{0,4}[:=,]\s{0,4}(?:[bfr]?\\?["'`])?(?:"""
+    + _SCHEME + "(?:" + _RANDOM + "|" + _ALONE + ")|" + _RANDOM + "(?=" + _B64 + "{16})))" + _B64 + "{3,}"
+)
+_BEARER = "(" + _any_case("bearer") + r"[ \t]{1,4})" + _RANDOM + _B64 + "{16,}"
+
+# Pairs: a key that ends in a word of its family, perhaps closed by a quote (JSON, a subscript), a separator, a value.
+_CLOSE = r"""(?:\\?["'`]\]?)?"""
+_OPEN = r"""(?:\\?["'`])?"""
+_SEPARATOR = r"[ \t]{0,4}(?:=>|:=|={1,3}|:)\s{0,8}"
+_ASSIGN = r"(?:[ \t]{0,4}(?::=|=>?(?!=))[ \t]{0,4}|:(?=[!-~])(?![=:>]))(?!=)"
+_COLON = r"[ \t]{0,4}:[ \t]{1,4}"
+_END = r"""(?=[\s"'`,;&<>()\[\]{}\\]|[.:!?](?:\s|\Z)|\Z)"""
+_STEM = "(?:" + "|".join(
+    "[" + word[0] + word[0].upper() + "]" + word[1:] + "|" + word.upper()
+    for word in "password passwd passphrase pass pwd secret token key credential".split()
+) + ")s?"
+_WORD = "(?:" + "|".join(map(_any_case, (
+    "none null nil undefined true false yes no on off str string text bytes int integer number bool boolean object "
+    "any required optional empty unset unknown missing invalid expired hidden masked redacted removed todo tbd "
+    "example placeholder latest bearer basic jwt oauth md5 scram plain prompt stdin env file vault"
+).split())) + ")"
+# Whole values that are none: variables, slots, blanks, bind parameters, names of types and states, and names made
+# of the keys' own words (db_password, apiKey).
+_BLANK = (
+    r"(?:\$[A-Za-z_]+|\$[0-9]{1,2}|\$?\{{1,2}[^{}\n]{1,80}\}{1,2}|<[^<>\n]{1,80}>|%[A-Za-z_]{1,40}%|%s|%\([a-z_]{1,40}\)s"
+    r"|\*+|[xX]{3,}|\.{2,}|-+|:[a-z_]{1,40}|\?|" + _WORD
+    + r"|(?:[A-Za-z]{1,20}[_-]){0,4}" + _STEM + r"(?:[_-][A-Za-z]{1,20}){0,3}|[a-z]{1,20}(?:Password|Secret|Token|Key))"
+)
+# Beginnings of code: a call, a subscript, an attribute of what holds settings, a substitution; of a path; of a URL.
+_CODE = (
+    r"[A-Za-z_][A-Za-z0-9_.]{0,80}(?:\(|\[(?!redacted:))|(?:[A-Za-z_][A-Za-z0-9_]{0,40}\.){1,4}(?:[A-Za-z]{1,20}_){0,3}"
+    + _STEM + r"(?![A-Za-z0-9])|[&*]?(?:self|this|os|process|env|config|settings|cfg|args|opts|options|request|req|ctx"
+    r"|params|kwargs|props|state|app|secrets|var|local|module|input|credentials|creds|conf|System|Environment|ENV|row"
+    r"|data|import|vault)\.[A-Za-z_]|\$[({]|~?/(?:run|var|etc|home|opt|tmp|usr|root|mnt|srv|secrets|Users|workspace"
+    r"|app|data)(?![A-Za-z0-9])|[~.]{1,2}/|[a-z][a-z0-9+]{1,12}://"
+)
+_LEAVE = r"(?!\[redacted:|" + _CODE + "|" + _BLANK + _END + ")"
+_CORE = r"[!#$%*+\-./0-9:=?@A-Z^_a-z|~\xc2-\xdf\x80-\xbf\xf0-\xf4]"
+# A comma, an ampersand, a bracket belong to the value when more of it follows and no next pair begins there.
+_VALUE = (
+    _CORE + r"+(?:(?:[,&;](?![A-Za-z_][A-Za-z0-9_.-]{0,40} ?[=:])|[()\]{}]|\[(?!redacted:))(?=[A-Za-z0-9!#$%*^@])"
+    + _CORE + "+){0,16}"
+)
+# Conditions on unquoted values: any word; in prose, one with more than letters or the last of its line; for keys
+# and tokens, one that is long and not words, a number or a date.
+_NUMBER = "(?!" + _OPEN + "[0-9]{1,3}" + _END + ")"
+_ANY = _NUMBER + "(?=" + _OPEN + _CORE + "{3})"
+_MORE = (
+    _NUMBER + "(?=" + _OPEN + "(?:" + _CORE + "{0,100}[0-9!@#$%^*+=~]|" + _CORE + r"{3,200}[ \t]*(?:\r|\n|\Z)))"
+)
+_LONG = (
+    "(?=" + _OPEN + _CORE + "{8})(?=" + _OPEN + "(?:" + _CORE + "{0,100}[0-9]|[A-Za-z+/=-]{24}))"
+    "(?!" + _OPEN + "[0-9:.,TZ+/-]{1,30}" + _END + ")"
+)
+
+
+def _quoted(key, separator, least):
+    """Give the pattern of a key and a quoted value of at least so many characters."""
+    start = "(" + key + _CLOSE + "(?:" + separator + r""")[bBfFrRuU@]?)(\\?["']|`)"""
+    refused = r"(?!\[redacted:|(?:[A-Z][a-z]+ )?" + _BLANK + r"\2|\$[({]|[A-Z]?[a-z]{1,12} (?:[a-z]{1,12} ){0,6}" + _STEM
+    return start + refused + r"\b)[^\r\n]{" + str(least) + r",512}?(?=(?<!\\)\2)"
+
+
+def _bare(key, assigned, said):
+    """Give the pattern of a key and an unquoted value, under a condition for `key=value` and one for `key: value`."""
+    return "(" + key + _CLOSE + "(?:" + _ASSIGN + assigned + "|" + _COLON + said + ")" + _OPEN + ")" + _LEAVE + _VALUE
+
+
+def _element(key):
+    """Give the pattern of an XML element that holds a value."""
+    return "(" + key + ">)" + _LEAVE + r"[^<>\s]{1,200}(?=</)"
+
+
+def _flag(word):
+    """Give the pattern of a command-line flag and its value."""
+    return "(-" + word + r"[ \t]{1,4}" + _OPEN + ")" + _MORE + _LEAVE + "(?![A-Z_]{2,40}" + _END + ")" + _VALUE
+
+
+_PASSWORD = (
+    "[pP](?:[aA][sS][sS](?:[wW](?:[oO][rR])?[dD]|[pP][hH][rR][aA][sS][eE]|[cC][oO][dD][eE])"
+    "|[wW][dD](?<![A-Za-z][pP][wW][dD]))"
+)
+_PASS = _any_case("pass") + "(?<![A-Za-z]" + _any_case("pass") + ")"
+_SECRET = _any_case("secret") + "(?:[_-]?(?:" + _any_case("access") + "[_-]?)?" + _any_case("key") + "(?:_base|_BASE)?)?"
+_TOKEN = _any_case("token")
+_KEY = _any_case("key") + "(?:" + "|".join(
+    "(?<=(?:" + "|".join(map(_any_case, endings.split())) + ")" + joint + _any_case("key") + ")"
+    for endings in ("api", "auth cess ount vate ning ster vice", "yption")
+    for joint in ("", "[_-]")
+) + ")"
+# "password 'x'" is SQL, "the password is 'x'" is prose.
+_SAID = _SEPARATOR + r"|[ \t](?:(?:is|was|to)[ \t]|(?='))"
+
+# kind, needles in the lower-cased text (any one), patterns
+_PAIRS = (
+    (
+        "password",
+        (b"passw", b"passp", b"passc", b"pwd"),
+        (_quoted(_PASSWORD, _SAID, 1), _bare(_PASSWORD, _ANY, _MORE), _element(_PASSWORD)),
+    ),
+    ("password", (b"pass",), (_quoted(_PASS, _SEPARATOR, 1), _bare(_PASS, _ANY, "(?!)"))),
+    ("password", (b"-passw",), (_flag("passw(?:or)?d"),)),
+    ("password", (b"identified by",), (_quoted(_any_case("identified by"), r"[ \t]{1,4}", 1),)),
+    ("secret", (b"secret",), (_quoted(_SECRET, _SEPARATOR, 6), _bare(_SECRET, _ANY, _LONG), _element(_SECRET))),
+    ("secret", (b"-secret",), (_flag("secret"),)),
+    ("token", (b"token",), (_quoted(_TOKEN, _SEPARATOR, 6), _bare(_TOKEN, _LONG, _LONG), _element(_TOKEN))),
+    ("token", (b"-token",), (_flag("token"),)),
+    ("api_key", (b"key",), (_quoted(_KEY, _SEPARATOR, 6), _bare(_KEY, _LONG, _LONG), _element(_KEY))),
+    ("api_key", (b"-key",), (_flag("key"),)),
+)
+
+
+def redact(content):
+    """Mask the credentials in a text, each as [redacted:kind]; a text without any comes back as it was."""
+    data = original = content.encode("utf-8", "surrogatepass")
+    if b"PRIVATE KEY" in data:
+        data = _mask_private_keys(data)
+    for kind, needle, pattern in _TOKENS:
+        if needle in data:
+            data = _replace(pattern, data, kind)
+    data = _mask_prefixed(data)
+    if b"://" in data:
+        data = _replace(_URL, data, "url_password")
+    low = data.lower()
+    for kind, needle, pattern in (
+        ("password", b"curl", _CURL),
+        ("authorization", b"authorization", _AUTHORIZATION),
+        ("token", b"bearer", _BEARER),
+    ):
+        if needle in low:
+            data = _replace(pattern, data, kind)
+    for kind, needles, patterns in _PAIRS:
+        if any(needle in low for needle in needles):
+            for pattern in patterns:
+                data = _replace(pattern, data, kind)
+    return content if data == original else data.decode("utf-8", "surrogatepass")

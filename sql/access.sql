@@ -1,0 +1,164 @@
+-- Who may do what. Applied on every install after the functions, by whoever installs: what that role may not do is left
+-- as it is and told in a notice, since a store without the three roles serves its owner all the same.
+
+do $access$
+declare
+    v_role name;
+begin
+    foreach v_role in array array['memory_plugin_owner', 'memory_plugin_api', 'memory_plugin_reader']::name[] loop
+        if to_regrole(v_role) is null then
+            execute format('create role %I nologin', v_role);
+        end if;
+    end loop;
+exception
+    when insufficient_privilege then
+        raise notice 'roles not created: % may not create roles', current_user
+            using hint = 'As a superuser: create role memory_plugin_owner; create role memory_plugin_api; create role memory_plugin_reader;';
+    -- Roles belong to the server: an install into another database may make them at the same moment.
+    when duplicate_object or unique_violation then
+        raise notice 'roles made by another install';
+end
+$access$;
+
+-- The tables' owner. A member (or a superuser) hands the objects to memory_plugin_owner; anybody else keeps them.
+do $access$
+declare
+    v_owner name := 'memory_plugin_owner';
+    v_object record;
+begin
+    if to_regrole(v_owner) is null then
+        return;
+    end if;
+    if not pg_has_role(current_user, v_owner, 'member') then
+        execute format('grant %I to current_user', v_owner);
+    end if;
+    if (select n.nspowner from pg_namespace as n where n.nspname = 'memory_plugin') <> to_regrole(v_owner) then
+        execute format('grant create, usage on schema memory_plugin to %I', v_owner);
+    end if;
+    for v_object in
+        select
+            format(
+                'alter %s %s owner to %I',
+                case c.relkind when 'S' then 'sequence' when 'v' then 'view' else 'table' end,
+                c.oid::regclass, v_owner
+            ) as statement
+        from pg_class as c
+        where c.relnamespace = 'memory_plugin'::regnamespace and c.relkind in ('r', 'p', 'v')
+            and c.relowner <> to_regrole(v_owner)
+            and not exists (
+                select from pg_depend as d
+                where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e'
+            )
+        union all
+        select format('alter routine %s owner to %I', p.oid::regprocedure, v_owner)
+        from pg_proc as p
+        where p.pronamespace = 'memory_plugin'::regnamespace and p.proowner <> to_regrole(v_owner)
+            and not exists (
+                select from pg_depend as d
+                where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e'
+            )
+        union all
+        select format('alter type %s owner to %I', t.oid::regtype, v_owner)
+        from pg_type as t
+        inner join pg_class as c on t.typrelid = c.oid and c.relkind = 'c'
+        where t.typnamespace = 'memory_plugin'::regnamespace and t.typowner <> to_regrole(v_owner)
+    loop
+        execute v_object.statement;
+    end loop;
+exception
+    when insufficient_privilege then
+        raise notice 'objects stay with %: it may not hand them to memory_plugin_owner', current_user
+            using hint = 'As a superuser: grant memory_plugin_owner to the role that installs.';
+end
+$access$;
+
+-- Row-level security: the owner's functions see every row, a reader the namespaces of its setting, anybody else none.
+-- Changed only where it differs: each of these statements locks the table against its readers.
+do $access$
+declare
+    v_wanted record;
+begin
+    for v_wanted in
+        select
+            c.oid::regclass as tab, p.name as policy, r.oid as role_oid, r.rolname as role,
+            case p.name
+                when 'memory_plugin_owner' then 'to %I using (true) with check (true)'
+                else format(
+                    'for select to %%I using (%I = any (memory_plugin._session_namespaces()))',
+                    case c.relname when 'memory_namespaces' then 'name' else 'namespace' end
+                )
+            end as rule
+        from pg_class as c
+        cross join (values ('memory_plugin_owner'), ('memory_plugin_reader')) as p (name)
+        inner join pg_roles as r
+            on case p.name when 'memory_plugin_owner' then r.oid = c.relowner else r.rolname = p.name end
+        where c.oid in ('memory_plugin.memory_namespaces'::regclass, 'memory_plugin.memory_records'::regclass)
+            and not exists (
+                select from pg_policy as have
+                where have.polrelid = c.oid and have.polname = p.name and have.polroles = array[r.oid]
+            )
+    loop
+        execute format('drop policy if exists %I on %s', v_wanted.policy, v_wanted.tab);
+        execute format('create policy %I on %s ', v_wanted.policy, v_wanted.tab) || format(v_wanted.rule, v_wanted.role);
+    end loop;
+    for v_wanted in
+        select c.oid::regclass as tab
+        from pg_class as c
+        where c.oid in ('memory_plugin.memory_namespaces'::regclass, 'memory_plugin.memory_records'::regclass)
+            and not (c.relrowsecurity and c.relforcerowsecurity)
+    loop
+        execute format('alter table %s enable row level security, force row level security', v_wanted.tab);
+    end loop;
+end
+$access$;
+
+-- The types and operators of vector stand in a schema of their own, which not everybody may use.
+do $access$
+declare
+    v_role name;
+begin
+    foreach v_role in array array['memory_plugin_owner', 'memory_plugin_api', 'memory_plugin_reader']::name[] loop
+        if to_regrole(v_role) is not null and not has_schema_privilege(v_role, '@extschema:vector@'::regnamespace, 'usage') then
+            execute format('grant usage on schema @extschema:vector@ to %I', v_role);
+        end if;
+    end loop;
+exception
+    when insufficient_privilege then
+        raise notice 'usage on the schema of vector not granted by %', current_user
+            using hint = 'As its owner: grant usage on schema @extschema:vector@ to memory_plugin_owner, memory_plugin_api, memory_plugin_reader;';
+end
+$access$;
+
+do $access$
+declare
+    v_function record;
+begin
+    -- No one may run anything by default, then each role its part.
+    for v_function in
+        select p.oid::regprocedure as signature, p.proname
+        from pg_proc as p
+        where p.pronamespace = 'memory_plugin'::regnamespace
+            and not exists (
+                select from pg_depend as d
+                where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e'
+            )
+    loop
+        execute format('revoke all on function %s from public', v_function.signature);
+        if to_regrole('memory_plugin_api') is not null and v_function.proname !~ '^_' then
+            execute format('grant execute on function %s to memory_plugin_api', v_function.signature);
+        end if;
+        if to_regrole('memory_plugin_reader') is not null
+            and v_function.proname in ('search', 'get_memory', 'health', '_session_namespaces')
+        then
+            execute format('grant execute on function %s to memory_plugin_reader', v_function.signature);
+        end if;
+    end loop;
+    if to_regrole('memory_plugin_api') is not null then
+        grant usage on schema memory_plugin to memory_plugin_api;
+    end if;
+    if to_regrole('memory_plugin_reader') is not null then
+        grant usage on schema memory_plugin to memory_plugin_reader;
+        grant select on memory_plugin.memory_namespaces, memory_plugin.memory_records to memory_plugin_reader;
+    end if;
+end
+$access$;

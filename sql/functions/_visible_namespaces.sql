@@ -1,0 +1,33 @@
+create or replace function memory_plugin._visible_namespaces(p_namespaces text[])
+returns text[]
+language plpgsql stable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+declare
+    -- Inside a security definer function current_user is the owner; the caller is the role that was set, or the login.
+    v_caller name := coalesce(nullif(current_setting('role', true), 'none'), session_user);
+begin
+    if to_regrole('memory_plugin_reader') is null
+        or not pg_has_role(v_caller, 'memory_plugin_reader', 'usage')
+        or pg_has_role(v_caller, current_user, 'usage')
+        or (to_regrole('memory_plugin_api') is not null and pg_has_role(v_caller, 'memory_plugin_api', 'usage'))
+    then
+        return p_namespaces;
+    end if;
+    return array(select unnest(p_namespaces) intersect select unnest(_session_namespaces()));
+end
+$function$;
+
+comment on function memory_plugin._visible_namespaces(text[]) is
+    'The namespaces that the caller may see: for a reader those that the setting memory_plugin.namespaces lists, else all.';
+
+create or replace function memory_plugin._session_namespaces()
+returns text[]
+language sql stable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+    select string_to_array(replace(current_setting('memory_plugin.namespaces', true), ' ', ''), ',')
+$function$;
+
+comment on function memory_plugin._session_namespaces() is
+    'The namespaces of the setting memory_plugin.namespaces, a list with commas; null where it is unset.';

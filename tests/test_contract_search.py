@@ -1,0 +1,210 @@
+"""POST /v1/search: what is matched, in what order, and what the request may hold."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+from doors import Contract, refused
+
+DIMENSIONS = 1536
+
+
+def towards(angle: float) -> list[float]:
+    """Return a unit vector at this angle from the first axis."""
+    return [math.cos(angle), math.sin(angle)] + [0.0] * (DIMENSIONS - 2)
+
+
+def test_a_listing_is_pinned_first_then_newest_and_has_no_score(contract: Contract) -> None:
+    name = contract.name()
+    for content, pin in [("one", False), ("two", True), ("three", False), ("four", True)]:
+        contract.commit(name, content, pin=pin)
+    answer = contract.search([name])
+    assert [memory["content"] for memory in answer.body["memories"]] == ["four", "two", "three", "one"]
+    assert not any("score" in memory for memory in answer.body["memories"])
+    assert answer.body["search"]["mode"] == "listing"
+
+
+def test_a_listing_over_several_namespaces_merges_them_in_the_same_order(contract: Contract) -> None:
+    names = [contract.name(label) for label in "abc"]
+    for i in range(9):
+        contract.commit(names[i % 3], f"m{i}", pin=i == 4)
+    assert contract.found(names, limit=4) == ["m4", "m8", "m7", "m6"]
+    assert contract.found(names, limit=4, offset=4) == ["m5", "m3", "m2", "m1"]
+
+
+def test_nothing_found_is_an_empty_list_never_null(contract: Contract) -> None:
+    for fields in ({}, {"query": "x y"}, {"query": "x"}, {"embedding": towards(0)}):
+        answer = contract.search([contract.name()], **fields)
+        assert answer.status == 200
+        assert answer.body["memories"] == []
+
+
+def test_no_row_outside_the_namespaces_is_ever_returned(contract: Contract) -> None:
+    inside, outside = contract.name("in"), contract.name("in-not")
+    contract.commit(inside, "apple pie", embedding=towards(1))
+    contract.commit(outside, "apple pie too", embedding=towards(0))
+    for fields in ({}, {"query": "apple pie"}, {"query": "p"}, {"embedding": towards(0)},
+                   {"query": "apple", "embedding": towards(0)}):
+        assert contract.found([inside, contract.name("unknown")], **fields) == ["apple pie"]
+        assert contract.found([inside, inside], **fields) == ["apple pie"]
+
+
+def test_a_question_finds_memories_that_share_any_of_its_words(contract: Contract) -> None:
+    name = contract.name()
+    for content in ["The deploy runs on Fridays", "Ada prefers tabs over spaces", "Lunch is at noon", "Tabs were discussed"]:
+        contract.commit(name, content)
+    answer = contract.search([name], query="does Ada like tabs or spaces?")
+    assert [memory["content"] for memory in answer.body["memories"]] == ["Ada prefers tabs over spaces", "Tabs were discussed"]
+    scores = [memory["score"] for memory in answer.body["memories"]]
+    assert scores == sorted(scores, reverse=True)
+    assert scores[1] > 0
+
+
+def test_a_rare_word_weighs_more_than_a_common_one(contract: Contract) -> None:
+    name = contract.name()
+    for i in range(30):
+        contract.commit(name, f"the build of service number {i} passed")
+    contract.commit(name, "the zeppelin of project nine landed")
+    assert contract.found([name], query="zeppelin build", limit=1) == ["the zeppelin of project nine landed"]
+
+
+@pytest.mark.parametrize("query", ["tabs & !spaces | (", "'; drop table x; --", "a:* <-> b", "\\", "%_%", "!!", "' '", "<->"])
+def test_operators_and_fragments_in_a_query_are_only_text(contract: Contract, query: str) -> None:
+    name = contract.name()
+    contract.commit(name, "spaces")
+    assert contract.search([name], query=query).status == 200
+    assert contract.found([name]) == ["spaces"]
+
+
+@pytest.mark.parametrize("query", ["", "   ", None, "\t\n"])
+def test_a_blank_query_lists(contract: Contract, query: object) -> None:
+    name = contract.name()
+    contract.commit(name, "listed")
+    assert contract.search([name], query=query).body["search"]["mode"] == "listing"
+    assert contract.found([name], query=query) == ["listed"]
+
+
+def test_a_single_character_matches_as_a_substring_in_listing_order(contract: Contract) -> None:
+    name = contract.name()
+    for content, pin in [("say cheese", False), ("100% sure", False), ("old quiz", True), ("你好世界", False), ("Zebra", False)]:
+        contract.commit(name, content, pin=pin)
+    assert contract.found([name], query="z") == ["old quiz", "Zebra"]
+    assert contract.found([name], query="%") == ["100% sure"]
+    assert contract.found([name], query="_") == []
+    assert contract.found([name], query="界") == ["你好世界"]
+    assert "score" not in contract.search([name], query="z").body["memories"][0]
+
+
+def test_an_embedding_ranks_by_cosine_similarity_in_exact_order(contract: Contract) -> None:
+    name = contract.name()
+    angles = [random.Random(7).uniform(0, math.pi) for _ in range(40)]
+    for i, angle in enumerate(angles):
+        contract.commit(name, f"m{i}", embedding=towards(angle))
+    contract.commit(name, "no embedding")
+    answer = contract.search([name], embedding=towards(0), limit=40)
+    assert [m["content"] for m in answer.body["memories"]] == [f"m{i}" for i in sorted(range(40), key=angles.__getitem__)]
+    assert [m["score"] for m in answer.body["memories"]] == pytest.approx(sorted(map(math.cos, angles), reverse=True), abs=1e-3)
+    assert answer.body["search"]["exact"] is True
+
+
+def test_query_and_embedding_together_fuse_both(contract: Contract) -> None:
+    name = contract.name()
+    contract.commit(name, "both words and meaning: parrot", embedding=towards(0.1))
+    contract.commit(name, "meaning only", embedding=towards(0.0))
+    contract.commit(name, "words only: parrot", embedding=towards(3.0))
+    contract.commit(name, "neither", embedding=towards(2.9))
+    contract.commit(name, "words without embedding: parrot parrot")
+    answer = contract.search([name], query="parrot cage", embedding=towards(0))
+    contents = [memory["content"] for memory in answer.body["memories"]]
+    assert answer.body["search"]["mode"] == "hybrid"
+    assert contents[0] == "both words and meaning: parrot"
+    assert len(contents) == 5
+    assert contents.index("meaning only") < contents.index("neither")
+
+
+def test_kinds_restrict_every_way_of_searching(contract: Contract) -> None:
+    name = contract.name()
+    for i, kind in enumerate(["fact", "summary", "checkpoint"]):
+        contract.commit(name, f"apple pie {kind}", kind=kind, embedding=towards(i * 0.5))
+    for fields in ({}, {"query": "apple pie"}, {"query": "e"}, {"embedding": towards(0)},
+                   {"query": "apple", "embedding": towards(0)}):
+        found = contract.found([name], kinds=["summary", "checkpoint"], **fields)
+        assert sorted(found) == ["apple pie checkpoint", "apple pie summary"]
+        assert len(contract.found([name], kinds=[], **fields)) == 3
+
+
+def test_limit_is_20_by_default_and_at_most_100(contract: Contract) -> None:
+    name = contract.name()
+    for i in range(101):
+        contract.commit(name, f"note {i}")
+    for fields in ({}, {"query": "note"}):
+        assert len(contract.found([name], **fields)) == 20
+        assert len(contract.found([name], limit=0, **fields)) == 20
+        assert len(contract.found([name], limit=100, **fields)) == 100
+        assert len(contract.found([name], limit=3.0, **fields)) == 3
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("namespaces", []), ("namespaces", None), ("namespaces", "workspace:a"), ("namespaces", [1]), ("namespaces", {}),
+        ("namespaces", ["workspace:a", None]), ("namespaces", ["workspace:a", "no name"]),
+        ("query", 5), ("query", ["x"]),
+        ("kinds", "fact"), ("kinds", ["rumour"]), ("kinds", [None]), ("kinds", {}),
+        ("limit", -1), ("limit", 101), ("limit", 1.5), ("limit", "5"), ("limit", True), ("limit", []), ("limit", 1e300),
+        ("embedding", [1, 2, 3]), ("embedding", "x"), ("embedding", [0] * 1536),
+        ("source", "oracle"), ("source", 5), ("created_after", "yesterday"), ("created_before", 5),
+        ("min_score", "high"), ("recency_half_life", 0), ("recency_half_life", -1), ("recency_half_life", "1h"),
+        ("weights", 1), ("weights", {"lexical": -1}), ("weights", {"lexical": 0, "semantic": 0}),
+        ("weights", {"semantic": "x"}), ("offset", -1), ("offset", 10001), ("offset", 0.5), ("explain", "yes"),
+    ],
+)
+def test_a_request_that_breaks_a_rule_is_refused_by_field(contract: Contract, field: str, value: object) -> None:
+    assert refused(contract.search_body({"namespaces": ["workspace:a"], field: value}), field)
+
+
+def test_a_number_of_absurd_size_is_refused_quickly(contract: Contract) -> None:
+    assert refused(contract.search_body('{"namespaces": ["workspace:a"], "limit": 1e999999999}'), "limit")
+
+
+def test_filters_by_source_and_time_hold_in_every_mode(contract: Contract) -> None:
+    name = contract.name()
+    for source in ["agent", "runtime", "user"]:
+        contract.commit(name, f"apple pie {source}", source=source, embedding=towards(1))
+    created = [memory["created_at"] for memory in reversed(contract.search([name]).body["memories"])]
+    for fields in ({}, {"query": "apple pie"}, {"embedding": towards(0)}, {"query": "apple", "embedding": towards(0)}):
+        assert contract.found([name], source="user", **fields) == ["apple pie user"]
+        assert sorted(contract.found([name], source=["user", "agent"], **fields)) == ["apple pie agent", "apple pie user"]
+        assert contract.found([name], created_after=created[1], **fields) == ["apple pie user"]
+        assert contract.found([name], created_before=created[1], **fields) == ["apple pie agent"]
+
+
+def test_min_score_offset_and_explain(contract: Contract) -> None:
+    name = contract.name()
+    for i in range(6):
+        contract.commit(name, f"apple {i}", embedding=towards(i * 0.4))
+    whole = contract.search([name], embedding=towards(0)).body["memories"]
+    assert contract.found([name], embedding=towards(0), limit=2, offset=2) == [m["content"] for m in whole[2:4]]
+    assert contract.found([name], embedding=towards(0), min_score=whole[2]["score"]) == [m["content"] for m in whole[:3]]
+    explained = contract.search([name], query="apple", embedding=towards(0), explain=True).body["memories"][0]["explain"]
+    assert {"lexical", "lexical_rank", "semantic", "semantic_rank"} <= set(explained)
+    assert "explain" not in whole[0]
+
+
+def test_a_half_life_lifts_the_newer_of_two_equals_and_weights_turn_an_arm_off(contract: Contract) -> None:
+    name = contract.name()
+    contract.commit(name, "apple", embedding=towards(0.2))
+    contract.commit(name, "pear", embedding=towards(0.2))
+    assert contract.found([name], embedding=towards(0.2), recency_half_life=0.001)[0] == "pear"
+    assert contract.found([name], query="apple", embedding=towards(0.2), weights={"semantic": 0, "lexical": 1})[0] == "apple"
+
+
+def test_equal_scores_come_in_a_stable_order(contract: Contract) -> None:
+    name = contract.name()
+    for _ in range(8):
+        contract.commit(name, "same words", embedding=towards(0.3))
+    for fields in ({"query": "same words"}, {"embedding": towards(0)}, {"query": "words", "embedding": towards(0)}):
+        orders = {tuple(m["id"] for m in contract.search([name], **fields).body["memories"]) for _ in range(5)}
+        assert len(orders) == 1

@@ -1,0 +1,56 @@
+"""Stop asking a database that answers nobody, so that no request waits behind requests that wait in vain.
+
+Threads and connections are few. Were every request let through to a hung server, each would hold a connection until its
+deadline and those behind it would be late. So after a few waits in a row that ended in vain, with no success between
+them, requests are answered 503 at once, but for one now and then that goes through as a probe; the first success ends it.
+One slow statement is not such a row.
+"""
+
+from __future__ import annotations
+
+import threading
+from time import monotonic
+
+IN_A_ROW = 3
+PROBE_EVERY = 0.25
+
+
+class Breaker:
+    """Count waits in vain, and say whether a request may go through."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._next_probe = 0.0
+
+    @property
+    def open(self) -> bool:
+        """Tell whether requests are being turned away."""
+        return self._failures >= IN_A_ROW
+
+    def admit(self) -> bool:
+        """Say whether this request may go through; while open, only one in PROBE_EVERY seconds may."""
+        if self._failures < IN_A_ROW:
+            return True
+        with self._lock:
+            now = monotonic()
+            if now < self._next_probe:
+                return False
+            self._next_probe = now + PROBE_EVERY
+            return True
+
+    def success(self) -> None:
+        """Note that the database answered."""
+        # Read without the lock: the usual case, and a count that is stale by one request does no harm.
+        if self._failures:
+            with self._lock:
+                self._failures = 0
+
+    def failure(self) -> bool:
+        """Note a wait in vain; return True when this one opened the breaker."""
+        with self._lock:
+            self._failures += 1
+            if self._failures != IN_A_ROW:
+                return False
+            self._next_probe = monotonic() + PROBE_EVERY
+            return True

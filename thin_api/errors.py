@@ -1,0 +1,120 @@
+"""Turn what went wrong into an HTTP answer: one table from SQLSTATE to status, code and sentence.
+
+The server's own message reaches a client only for our own SQLSTATEs (class MP), whose text names a field and a rule.
+Every other error gets a sentence of ours, so no SQL, path or name of an object leaves the house.
+"""
+
+from __future__ import annotations
+
+import json
+
+BAD_REQUEST = "bad_request"
+NOT_FOUND = "not_found"
+FORBIDDEN = "forbidden"
+INTERNAL = "internal"
+UNAVAILABLE = "unavailable"
+
+_GONE = "the database is not available; try again"
+_BUSY = "the database is busy; try again"
+_RACE = "the request met another one on the same rows; try again"
+_READ_ONLY = "the database takes no writes at the moment; try again"
+_NO_STORE = "the memory store is not installed in this database"
+_TEXT = "the body holds text that cannot be stored: \\u0000 or a lone surrogate"
+
+# Looked up by the whole SQLSTATE first, then by its class (two characters). A sentence of None: the raised message.
+_TABLE: dict[str, tuple[int, str, str | None]] = {
+    "MP001": (400, BAD_REQUEST, None),
+    "MP002": (400, BAD_REQUEST, None),
+    "MP004": (404, NOT_FOUND, None),
+    "MP005": (404, NOT_FOUND, None),
+    "MP006": (403, FORBIDDEN, None),
+    "MP009": (503, UNAVAILABLE, None),
+    "22P02": (400, BAD_REQUEST, "body must be valid JSON"),
+    "22P05": (400, BAD_REQUEST, _TEXT),
+    "22021": (400, BAD_REQUEST, _TEXT),
+    "22": (400, BAD_REQUEST, "a value in the body is malformed or out of range"),
+    "54000": (400, BAD_REQUEST, "a value in the body is too large to be stored"),
+    "54001": (400, BAD_REQUEST, "the body is nested too deeply"),
+    "25006": (503, UNAVAILABLE, _READ_ONLY),
+    "3F000": (503, UNAVAILABLE, _NO_STORE),
+    "42P01": (503, UNAVAILABLE, _NO_STORE),
+    "42883": (503, UNAVAILABLE, _NO_STORE),
+    "40001": (503, UNAVAILABLE, _RACE),
+    "40P01": (503, UNAVAILABLE, _RACE),
+    "55P03": (503, UNAVAILABLE, _BUSY),
+    "57014": (503, UNAVAILABLE, _BUSY),
+    "08": (503, UNAVAILABLE, _GONE),
+    "53": (503, UNAVAILABLE, _GONE),
+    "57": (503, UNAVAILABLE, _GONE),
+    "58": (503, UNAVAILABLE, _GONE),
+}
+_REST = (500, INTERNAL, "internal error; the log names it by this answer's X-Request-Id")
+
+
+class Refusal(Exception):
+    """An answer that is not a success."""
+
+    def __init__(
+        self, status: int, code: str, message: str, *, details: object = None, allow: str = "", reason: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.details = details
+        self.allow = allow
+        # For the log alone: a SQLSTATE or a word of ours, never text from the server or the client.
+        self.reason = reason
+
+    def body(self) -> bytes:
+        """Return the error object of the contract: {code, message, details?}."""
+        shown: dict[str, object] = {"code": self.code, "message": self.message}
+        if self.details is not None:
+            shown["details"] = self.details
+        return json.dumps(shown, ensure_ascii=False).encode("utf-8", "replace")
+
+
+class SqlError(Exception):
+    """The server refused a statement."""
+
+    def __init__(self, sqlstate: str, message: str, detail: str | None) -> None:
+        super().__init__(sqlstate)
+        self.sqlstate = sqlstate
+        self.message = message
+        self.detail = detail
+
+
+def refusal(error: SqlError) -> Refusal:
+    """Return the answer for a statement that the server refused."""
+    found = _TABLE.get(error.sqlstate) or _TABLE.get(error.sqlstate[:2]) or _REST
+    status, code, sentence = found
+    if sentence is not None:
+        return Refusal(status, code, sentence, reason=error.sqlstate)
+    return Refusal(status, code, error.message, details=_details(error.detail), reason=error.sqlstate)
+
+
+def bad_request(message: str) -> Refusal:
+    """Return a 400."""
+    return Refusal(400, BAD_REQUEST, message)
+
+
+def unavailable(message: str, reason: str) -> Refusal:
+    """Return a 503; `reason` is one word for the log."""
+    return Refusal(503, UNAVAILABLE, message, reason=reason)
+
+
+def internal(reason: str) -> Refusal:
+    """Return a 500 that says nothing but where to look."""
+    return Refusal(*_REST, reason=reason)
+
+
+def _details(detail: str | None) -> object:
+    """Return an object: the DETAIL itself where it is a JSON object, else under one key, so that clients see one type."""
+    if not detail:
+        return None
+    if detail.startswith("{"):
+        try:
+            return json.loads(detail)
+        except ValueError:
+            pass
+    return {"detail": detail}

@@ -1,0 +1,197 @@
+"""The sidecar's connections: few, opened in the background, never waited for beyond a request's own time.
+
+Not psycopg_pool: its reconnecting backs off by doubling (after an hour's outage service would be back minutes after the
+database), it grows one connection at a time through a queue of workers, and its connections are checked by a round trip.
+
+One thread, the keeper, opens connections: while somebody waits for one, and always the first. So a sidecar starts
+without a database, and is connected again RETRY_EVERY seconds after the database is back however long it was away.
+A waiting request is handed its connection first come, first served. A connection whose statement outlived its deadline
+never returns: the undertaker cancels the statement and closes it, out of anybody's way.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from queue import SimpleQueue
+from time import monotonic
+
+import psycopg
+
+from memory_plugin.thin_api.wire import Link, connect
+
+# libpq's least useful connect_timeout; the waiting is the keeper's alone.
+CONNECT_SECONDS = 2
+RETRY_EVERY = 0.4
+SWEEP_EVERY = 1.0
+MAX_AGE = 1800.0
+CANCEL_SECONDS = 1.0
+# More in line than this cannot all be served in time; they would only keep threads.
+MAX_WAITING = 192
+
+
+class Exhausted(Exception):
+    """No connection came free in time."""
+
+
+class Unreachable(Exception):
+    """There is no connection, and the last attempt to open one failed."""
+
+
+class _Waiter:
+    __slots__ = ("error", "link", "ready")
+
+    def __init__(self) -> None:
+        self.ready = threading.Lock()
+        self.ready.acquire()
+        self.link: Link | None = None
+        self.error: type[Exception] | None = None
+
+
+class Pool:
+    """Connections to one database; see the module's text."""
+
+    def __init__(self, conninfo: str, size: int, on_change: Callable[[bool, str], None]) -> None:
+        """`on_change(reachable, why)` is told when the database becomes reachable or stops being so."""
+        self._conninfo = conninfo
+        self._size = size
+        self._on_change = on_change
+        self._lock = threading.Lock()
+        self._idle: list[Link] = []
+        self._open = 0
+        self._waiters: deque[_Waiter] = deque()
+        self._reachable: bool | None = None
+        self._wake = threading.Event()
+        self._closing = threading.Event()
+        self._graves: SimpleQueue[tuple[Link, bool] | None] = SimpleQueue()
+
+    def start(self) -> None:
+        """Start to connect, without waiting for it."""
+        threading.Thread(target=self._keep, name="pool-keeper", daemon=True).start()
+        threading.Thread(target=self._bury, name="pool-undertaker", daemon=True).start()
+
+    def acquire(self, deadline: float) -> Link:
+        """Return a connection that stands; wait for one until `deadline` (monotonic). Raises Exhausted, Unreachable."""
+        with self._lock:
+            while self._idle:
+                link = self._idle.pop()
+                if link.quiet():
+                    return link
+                self._drop(link, cancel=False)
+            if self._reachable is False and not self._open:
+                raise Unreachable
+            if len(self._waiters) >= MAX_WAITING:
+                raise Exhausted
+            waiter = _Waiter()
+            self._waiters.append(waiter)
+        self._wake.set()
+        waiter.ready.acquire(timeout=max(deadline - monotonic(), 0))
+        with self._lock:
+            if waiter.link is not None:
+                return waiter.link
+            if waiter.error is not None:
+                raise waiter.error
+            self._waiters.remove(waiter)
+        raise Exhausted
+
+    def release(self, link: Link) -> None:
+        """Take a connection back after a statement that ended."""
+        if not link.usable or monotonic() - link.born > MAX_AGE:
+            self.discard(link)
+            return
+        with self._lock:
+            self._hand_over(link)
+
+    def discard(self, link: Link, *, cancel: bool = False) -> None:
+        """Give a connection up, cancelling its statement first if it may still run."""
+        with self._lock:
+            self._drop(link, cancel=cancel)
+        self._wake.set()
+
+    def release_waiters(self) -> None:
+        """Send everybody who waits away with Exhausted."""
+        with self._lock:
+            self._fail_waiters(Exhausted)
+
+    def close(self) -> None:
+        """Close what is idle and open nothing more."""
+        self._closing.set()
+        self._wake.set()
+        with self._lock:
+            while self._idle:
+                self._drop(self._idle.pop(), cancel=False)
+        self._graves.put(None)
+
+    # The rest is called with the lock held, or by the two threads.
+
+    def _hand_over(self, link: Link) -> None:
+        if self._waiters:
+            waiter = self._waiters.popleft()
+            waiter.link = link
+            waiter.ready.release()
+        else:
+            self._idle.append(link)
+
+    def _drop(self, link: Link, *, cancel: bool) -> None:
+        self._open -= 1
+        self._graves.put((link, cancel))
+
+    def _fail_waiters(self, error: type[Exception]) -> None:
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            waiter.error = error
+            waiter.ready.release()
+
+    def _keep(self) -> None:
+        while not self._closing.is_set():
+            self._wake.clear()
+            with self._lock:
+                self._sweep()
+                wanted = not self._open or (bool(self._waiters) and self._open < self._size)
+            if not wanted:
+                self._wake.wait(SWEEP_EVERY)
+                continue
+            try:
+                link = connect(self._conninfo, CONNECT_SECONDS)
+            except (psycopg.Error, OSError) as error:
+                self._note_failure(error)
+                self._closing.wait(RETRY_EVERY)
+                continue
+            with self._lock:
+                self._open += 1
+                self._hand_over(link)
+                changed, self._reachable = self._reachable is not True, True
+            if changed:
+                self._on_change(True, "")
+
+    def _sweep(self) -> None:
+        """Drop idle connections that the server has ended, so that requests do not have to find them."""
+        standing = []
+        for link in self._idle:
+            if link.quiet():
+                standing.append(link)
+            else:
+                self._drop(link, cancel=False)
+        self._idle = standing
+
+    def _note_failure(self, error: Exception) -> None:
+        with self._lock:
+            if self._open:
+                # Full, not gone: the connections that there are go on serving.
+                return
+            self._fail_waiters(Unreachable)
+            changed, self._reachable = self._reachable is not False, False
+        if changed:
+            self._on_change(False, str(error).strip().partition("\n")[0] or type(error).__name__)
+
+    def _bury(self) -> None:
+        while (grave := self._graves.get()) is not None:
+            link, cancel = grave
+            try:
+                if cancel:
+                    link.conn.cancel_safe(timeout=CANCEL_SECONDS)
+            except psycopg.Error:
+                pass  # A server that cannot be told to stop cannot be helped.
+            finally:
+                link.conn.close()

@@ -76,7 +76,7 @@ class Apply:
         self.outcome = Outcome()
 
     def run(self) -> Plan:
-        """Bring the database to the wanted state, one step a transaction; return the last plan, which is empty.
+        """Bring the database to the wanted state, one step a transaction; return the plan of the last step.
 
         Every step looks again, under the lock: whatever a rival has done in between is seen and not done twice.
         """

@@ -15,12 +15,16 @@ import pwd
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
@@ -29,7 +33,11 @@ from memory_plugin.installer import pgprograms
 from memory_plugin.installer.errors import EmbeddedServerError, one_line
 from memory_plugin.installer.pgprograms import Account
 
+if TYPE_CHECKING:
+    from typing_extensions import LiteralString
+
 DATABASE = "memory"
+LOG = "server.log"
 SUPERUSER = "postgres"
 PORT = 5432
 ROOT_STATE_DIR = Path("/var/lib/memory-plugin")
@@ -45,16 +53,16 @@ _LOG_BYTES_KEPT = 10_000_000
 class EmbeddedServer:
     """A running server; a context manager that gives it back at the end."""
 
-    def __init__(self, cluster: Path, programs: Path, account: Account | None, socket_dir: Path, found: bool) -> None:
+    def __init__(self, cluster: Path, programs: Path, account: Account | None, address: Address, found: bool) -> None:
         """Take hold of a server that runs; use `start` to get one."""
         self.data_dir = cluster
         self.found_running = found
-        self.socket_dir = socket_dir
+        self.address = address
         self._programs = programs
         self._account = account
         self._user: int | None = os.open(cluster / "PG_VERSION", os.O_RDONLY)
         fcntl.flock(self._user, fcntl.LOCK_SH)
-        with _connect(socket_dir, "postgres") as connection:
+        with _connect(address, "postgres") as connection:
             (self.version,) = _one(connection, "select split_part(current_setting('server_version'), ' ', 1)")
             (name,) = _one(connection, "select current_setting('cluster_name')")
             self._ours = name == CLUSTER_NAME
@@ -62,7 +70,7 @@ class EmbeddedServer:
     @property
     def url(self) -> str:
         """Return the libpq URL of the database."""
-        return _url(self.socket_dir, DATABASE)
+        return _url(self.address, DATABASE)
 
     @property
     def psql_line(self) -> str:
@@ -83,19 +91,7 @@ class EmbeddedServer:
             finally:
                 os.close(user)
             if self._ours:
-                self._stop()
-
-    def _stop(self) -> None:
-        """Stop the server: connections are ended, what was committed is on disk."""
-        pg_ctl = [self._programs / "bin" / "pg_ctl", "stop", "-D", self.data_dir, "-w", "-s", "-t"]
-        status, printed = pgprograms.run(self._account, [*pg_ctl, "30", "-m", "fast"], self.data_dir)
-        if status:
-            # Loses nothing either: the next start replays the log.
-            status, printed = pgprograms.run(self._account, [*pg_ctl, "30", "-m", "immediate"], self.data_dir)
-        if status:
-            raise EmbeddedServerError(f"it does not stop: {printed}")
-        if self.socket_dir != self.data_dir:
-            shutil.rmtree(self.socket_dir, ignore_errors=True)
+                cluster.stop(self.data_dir, self._programs, self._account, self.address)
 
     def __enter__(self) -> EmbeddedServer:
         return self
@@ -122,17 +118,16 @@ def start(
         cluster = folder if (folder / "PG_VERSION").exists() else folder / "pgdata"
         account = pgprograms.account_for(cluster.stat().st_uid if cluster.exists() else None)
         pgprograms.refuse_closed(account, folder)
-        programs = pgprograms.reachable(_version(cluster, version), account, state_dir)
+        major = _version(cluster, version)
+        programs = pgprograms.reachable(major, account, state_dir)
         pgprograms.make_folder(folder, 0o700 if account is None else 0o755)
         with _starting_or_stopping(cluster):
             if not (cluster / "PG_VERSION").exists():
-                _initialise(cluster, programs, account)
-            socket_dir = _find_running(cluster)
-            found = socket_dir is not None
-            if socket_dir is None:
-                socket_dir = _launch(cluster, programs, account)
-            _ensure_database(socket_dir)
-            return EmbeddedServer(cluster, programs, account, socket_dir, found)
+                _initialise(cluster, programs, account, major)
+            running = _find_running(cluster)
+            address = running or _launch(cluster, programs, account)
+            _ensure_database(address)
+            return EmbeddedServer(cluster, programs, account, address, found=running is not None)
     except OSError as error:
         raise EmbeddedServerError(f"{error.strerror}: {error.filename or folder}") from error
     except psycopg.Error as error:
@@ -164,7 +159,7 @@ def _version(cluster: Path, wanted: int | None) -> int:
 @contextlib.contextmanager
 def _starting_or_stopping(cluster: Path) -> Iterator[None]:
     """Hold the lock that lets one process at a time start or stop the server."""
-    # The cluster's own folder does not exist before the first start; its name is the same for everyone.
+    # Not the cluster's own folder where that is ours to make: it does not exist before the first start.
     handle = os.open(cluster.parent if cluster.name == "pgdata" else cluster, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -173,29 +168,10 @@ def _starting_or_stopping(cluster: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _initialise(cluster: Path, programs: Path, account: Account | None) -> None:
-    """Make the cluster; it appears under its name when it is complete."""
-    fresh = cluster.with_name("pgdata.new")
-    # Left by a start that was killed half-way; it never held data.
-    shutil.rmtree(fresh, ignore_errors=True)
-    for locale in ("C.UTF-8", "en_US.UTF-8", "C"):
-        fresh.mkdir(mode=0o700)
-        if account is not None:
-            os.chown(fresh, account.uid, account.gid)
-        # Words are told apart and lower-cased by the C library's ctype, whatever the collation.
-        command = [programs / "bin" / "initdb", "-D", fresh, "-U", SUPERUSER, "--encoding=UTF8", "--data-checksums"]
-        command += ["--locale=C", f"--lc-ctype={locale}", "--auth=reject", "--auth-local=peer"]
-        if _version(cluster, int((programs / "bin").exists() and _major(programs))) >= 17:
-            command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-        status, printed = pgprograms.run(account, command, fresh)
-        if status == 0:
-            break
-        shutil.rmtree(fresh, ignore_errors=True)
-        if "locale" not in printed:
-            break
-    if status:
-        raise EmbeddedServerError(f"initdb failed: {_tail(printed)}")
-    names = {"root", account.name if account else pwd.getpwuid(os.geteuid()).pw_name}
-    (fresh / "pg_hba.conf").write_text("# The account that runs the server, and root.\nlocal all all peer map=embedded\n")
-    (fresh / "pg_ident.conf").write_text("".join(f'embedded "{name}" all\n' for name in sorted(names)))
-    fresh.rename(cluster)
+def _ensure_database(address: Address) -> None:
+    """Create the database if it is not there."""
+    with _connect(address, "postgres") as connection:
+        if connection.execute("select from pg_database where datname = %s", [DATABASE]).fetchone() is None:
+            connection.execute(sql.SQL("create database {}").format(sql.Identifier(DATABASE)))
+
+

@@ -7,6 +7,7 @@ them (a virtual environment below /root), it gets a copy of its own that belongs
 
 from __future__ import annotations
 
+import fcntl
 import filecmp
 import importlib.metadata
 import importlib.util
@@ -121,9 +122,15 @@ def reachable(version: int, account: Account | None, state_dir: Path) -> Path:
     package_version = importlib.metadata.version(PACKAGE)
     target = state_dir / f"server-{version}-{package_version}"
     folder = target / PACKAGE / VERSIONS[version]
-    if not (_same(installed, target) and _trusted(target)):
-        refuse_closed(account, state_dir)
-        _copy(installed, target)
+    refuse_closed(account, state_dir)
+    make_folder(state_dir, 0o755)
+    handle = os.open(state_dir, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if not (_same(installed, target) and _trusted(target)):
+            _copy(installed, target)
+    finally:
+        os.close(handle)
     if not _usable(folder, account):
         raise EmbeddedServerError(
             f"the account {account.name} cannot run the programs copied to {target}",
@@ -186,7 +193,6 @@ def _trusted(target: Path) -> bool:
 
 def _copy(installed: Path, target: Path) -> None:
     """Copy the programs; the finished copy appears under its name at once or not at all."""
-    make_folder(target.parent, 0o755)
     fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         for name, path in _files(installed):

@@ -1,0 +1,126 @@
+"""What other programs call: install, look, verify."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import psycopg
+
+from memory_plugin import __version__
+from memory_plugin.installer import apply, discover, plpython, sources, verify
+from memory_plugin.installer import plan as planning
+from memory_plugin.installer.connect import open_connection, reading, server_error
+from memory_plugin.installer.discover import Facts
+from memory_plugin.installer.errors import InstallError
+from memory_plugin.installer.plan import Plan
+from memory_plugin.installer.settings import Settings
+from memory_plugin.installer.verify import Verdict
+
+
+@dataclass(frozen=True)
+class InstallResult:
+    """What an installation did and what it found."""
+
+    applied: tuple[str, ...] = ()
+    adopted: tuple[str, ...] = ()
+    functions: int = 0
+    """Files of functions that were applied."""
+    vector_schema: str = ""
+    vector_version: str = ""
+    dimensions: int = 0
+    text_search_config: str = ""
+    plpython: bool = False
+    """True when the PL/Python functions are there."""
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    skipped: bool = False
+    """True when MEMORY_PLUGIN_SKIP_MIGRATE kept the database from being touched."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a database stands: facts, and the plan for it or the reason why there is none."""
+
+    facts: Facts
+    plan: Plan | None
+    problem: InstallError | None
+    warnings: tuple[str, ...]
+    earlier_in_public: tuple[tuple[str, int | None], ...]
+    program_version: str = __version__
+
+    @property
+    def state(self) -> str:
+        """Return the state in one word: absent, adoptable, pending, installed or refused."""
+        if self.plan is None:
+            return "refused"
+        if self.plan.adopt:
+            return "adoptable"
+        if not self.plan.run:
+            return "installed"
+        return "pending" if self.facts.ledger else "absent"
+
+
+def install(settings: Settings, report: Callable[[str], None] | None = None) -> InstallResult:
+    """Bring the database to this program's state; safe to repeat and to run many times at once.
+
+    `report` gets a line for each step. Raises InstallError, whose `exit_code` says which failure it is.
+    """
+    say = report or (lambda line: None)
+    if settings.skip_migrate:
+        say("skipped: MEMORY_PLUGIN_SKIP_MIGRATE is set")
+        return InstallResult(skipped=True)
+    source = sources.load(settings.migrations_dir)
+    connection = open_connection(settings, "install")
+    try:
+        public = planning.public_warnings(discover.earlier_in_public(connection), discover.COUNT_LIMIT)
+        connection.rollback()
+        work = apply.Apply(connection, settings, source, say)
+        plan = work.run()
+        after = discover.facts(connection)
+        connection.rollback()
+    except psycopg.Error as error:
+        raise server_error(error, settings, "looking at the database") from None
+    finally:
+        connection.close()
+    warnings = (*plan.warnings, *public)
+    for warning in warnings:
+        say(f"warning: {warning}")
+    return InstallResult(
+        applied=tuple(work.outcome.applied),
+        adopted=tuple(work.outcome.adopted),
+        functions=work.outcome.functions,
+        vector_schema=after.vector.schema or "",
+        vector_version=after.vector.installed or "",
+        dimensions=plan.dimensions,
+        text_search_config=plan.text_search_config,
+        plpython=work.outcome.plpython,
+        warnings=warnings,
+        notes=tuple(work.outcome.notes),
+    )
+
+
+def status(settings: Settings) -> Status:
+    """Look at the database in a read-only transaction; what would make `install` refuse is told, not raised."""
+    source = sources.load(settings.migrations_dir)
+    with reading(settings, "status") as connection:
+        facts = discover.facts(connection)
+        public = discover.earlier_in_public(connection)
+    plan: Plan | None = None
+    problem: InstallError | None = None
+    try:
+        plan = planning.make(facts, source, settings, plpython.names())
+    except InstallError as error:
+        problem = error
+    warnings = (*(plan.warnings if plan else ()), *planning.public_warnings(public, discover.COUNT_LIMIT))
+    return Status(facts=facts, plan=plan, problem=problem, warnings=warnings, earlier_in_public=public)
+
+
+def verify_store(settings: Settings) -> Verdict:
+    """Compare the database with what this program installs, in a read-only transaction."""
+    source = sources.load(settings.migrations_dir)
+    with reading(settings, "verify") as connection:
+        facts = discover.facts(connection)
+        # A store is judged by what it holds: only `install` has wishes.
+        plan = planning.make(facts, source, replace(settings, plpython="auto"), plpython.names())
+        return verify.compare(connection, facts, plan, source)

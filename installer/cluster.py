@@ -1,0 +1,213 @@
+"""One PostgreSQL cluster on disk: make it, find it running, launch it, stop it. The caller holds the lock."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pwd
+import re
+import shlex
+import shutil
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import psycopg
+
+from memory_plugin.installer import pgprograms
+from memory_plugin.installer.errors import EmbeddedServerError
+from memory_plugin.installer.pgprograms import Account
+
+if TYPE_CHECKING:
+    from typing_extensions import LiteralString
+
+SUPERUSER = "postgres"
+PORT = 5432
+LOG = "server.log"
+# The name says who started a server: one that somebody else started is never stopped.
+CLUSTER_NAME = "memory-plugin"
+START_TIMEOUT_S = 60
+# sun_path holds 107 bytes on Linux and 103 on macOS.
+_LONGEST_SOCKET = 103
+_PLAIN_PATH = re.compile(r"/[A-Za-z0-9_./+ -]*")
+_LOG_BYTES_KEPT = 10_000_000
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server listens: its socket's folder and the port that names the socket."""
+
+    socket_dir: Path
+    port: int
+
+
+def initialise(cluster: Path, programs: Path, account: Account | None, version: int) -> None:
+    """Make the cluster; it appears under its name when it is complete."""
+    fresh = cluster.with_name("pgdata.new")
+    # Left by a start that was killed half-way; it never held data.
+    shutil.rmtree(fresh, ignore_errors=True)
+    for locale in ("C.UTF-8", "en_US.UTF-8", "C"):
+        fresh.mkdir(mode=0o700)
+        if account is not None:
+            os.chown(fresh, account.uid, account.gid)
+        command: list[str | Path] = [programs / "bin" / "initdb", "-D", fresh, "-U", SUPERUSER, "--encoding=UTF8", "--data-checksums"]
+        # Text search tells words apart and lower-cases them by the C library's ctype, whatever the collation.
+        command += ["--locale=C", f"--lc-ctype={locale}", "--auth=reject", "--auth-local=peer"]
+        if version >= 17:
+            command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        status, printed = pgprograms.run(account, command, fresh)
+        if status == 0:
+            break
+        shutil.rmtree(fresh, ignore_errors=True)
+        if "locale" not in printed:
+            break
+    if status:
+        raise EmbeddedServerError(f"initdb failed: {printed.strip()[-500:]}")
+    names = {"root", account.name if account else pwd.getpwuid(os.geteuid()).pw_name}
+    (fresh / "pg_hba.conf").write_text("# The account that runs the server, and root.\nlocal all all peer map=embedded\n")
+    (fresh / "pg_ident.conf").write_text("".join(f'embedded "{name}" all\n' for name in sorted(names)))
+    fresh.rename(cluster)
+
+
+def find_running(cluster: Path) -> Address | None:
+    """Return where the server answers, waiting while it starts or recovers; None when it does not run."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while True:
+        try:
+            lines = (cluster / "postmaster.pid").read_text().splitlines()
+        except FileNotFoundError:
+            return None
+        pid = int(lines[0]) if lines and lines[0].isdigit() else 0
+        reason = "it has not opened its socket"
+        if len(lines) > 4 and lines[4].startswith("/"):
+            address = Address(Path(lines[4]), int(lines[3]))
+            try:
+                with connect(address, "postgres") as connection:
+                    (directory,) = one(connection, "select current_setting('data_directory')")
+                if Path(directory).resolve() == cluster:
+                    return address
+                reason = f"another server, of {directory}, answers in its place"
+            except psycopg.OperationalError as error:
+                reason = str(error)
+        if not _runs(pid, cluster):
+            _drop_stale(cluster, pid)
+            return None
+        if time.monotonic() > deadline:
+            raise EmbeddedServerError(f"process {pid} serves {cluster} and cannot be reached: {reason}", hint=f"kill {pid}")
+        time.sleep(0.1)
+
+
+def _runs(pid: int, cluster: Path) -> bool:
+    """Tell whether a process is the server of this cluster, not another one that was given its number since."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        if Path("/proc/self").exists():
+            return False
+        command = subprocess.run(["ps", "-o", "command=", "-p", str(pid)], capture_output=True, check=False).stdout
+    return os.fsencode(cluster) in command
+
+
+def _drop_stale(cluster: Path, pid: int) -> None:
+    """Remove the pid file of a server that is gone, when its number now belongs to another process.
+
+    PostgreSQL itself would take that process for the server, as happens after a container is killed and started again.
+    While someone still holds the cluster, perhaps from another container, PostgreSQL's own checks decide.
+    """
+    with (cluster / "PG_VERSION").open() as handle, contextlib.suppress(BlockingIOError):
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, 0)
+            (cluster / "postmaster.pid").unlink()
+
+
+def launch(cluster: Path, programs: Path, account: Account | None) -> Address:
+    """Start the server and wait until it answers."""
+    address = Address(_socket_dir(cluster, account), PORT)
+    log = cluster / LOG
+    if log.exists() and log.stat().st_size > _LOG_BYTES_KEPT:
+        log.rename(log.with_name(LOG + ".1"))
+    before = log.stat().st_size if log.exists() else 0
+    options = {
+        "listen_addresses": "",
+        "unix_socket_directories": str(address.socket_dir),
+        "unix_socket_permissions": "0700",
+        "port": str(address.port),
+        "cluster_name": CLUSTER_NAME,
+    }
+    # pg_ctl hands its options to a shell.
+    settings = " ".join(f"-c {name}={shlex.quote(value)}" for name, value in options.items())
+    command: list[str | Path] = [programs / "bin" / "pg_ctl", "start", "-D", cluster, "-l", log, "-o", settings]
+    command += ["-w", "-s", "-t", str(START_TIMEOUT_S)]
+    deadline = time.monotonic() + 10
+    while True:
+        status, printed = pgprograms.run(account, command, cluster)
+        if status == 0:
+            return address
+        tail = _log_tail(log, before)
+        # The backends of a server that was killed take a moment to notice.
+        if "pre-existing shared memory block" not in tail or time.monotonic() > deadline:
+            break
+        time.sleep(0.2)
+    if address.socket_dir != cluster:
+        shutil.rmtree(address.socket_dir, ignore_errors=True)
+    raise EmbeddedServerError(f"it does not start: {tail or printed}", hint=f"see {log}")
+
+
+def stop(cluster: Path, programs: Path, account: Account | None, address: Address) -> None:
+    """Stop the server: connections are ended, what was committed is on disk."""
+    pg_ctl: list[str | Path] = [programs / "bin" / "pg_ctl", "stop", "-D", cluster, "-w", "-s", "-t", "30", "-m"]
+    status, printed = pgprograms.run(account, [*pg_ctl, "fast"], cluster)
+    if status:
+        # Loses nothing either: the next start replays the log.
+        status, printed = pgprograms.run(account, [*pg_ctl, "immediate"], cluster)
+    if status and (cluster / "postmaster.pid").exists():
+        raise EmbeddedServerError(f"it does not stop: {printed}")
+    if address.socket_dir != cluster:
+        shutil.rmtree(address.socket_dir, ignore_errors=True)
+
+
+def _socket_dir(cluster: Path, account: Account | None) -> Path:
+    """Return a folder for the socket that only the server's account can enter, with a name short and plain enough."""
+    if len(os.fsencode(cluster / f".s.PGSQL.{PORT}.lock")) <= _LONGEST_SOCKET and _PLAIN_PATH.fullmatch(str(cluster)):
+        return cluster
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    base = Path("/tmp") if account is not None or len(runtime) > 40 or not _PLAIN_PATH.fullmatch(runtime) else Path(runtime)
+    folder = Path(tempfile.mkdtemp(prefix="memory-plugin-", dir=base if base.is_dir() else "/tmp"))
+    if account is not None:
+        os.chown(folder, account.uid, account.gid)
+    return folder
+
+
+def _log_tail(log: Path, start: int) -> str:
+    """Return what the server's log says since a position: its complaints, else its last lines."""
+    try:
+        with log.open("rb") as handle:
+            handle.seek(start)
+            lines = handle.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    worst = [line for line in lines if re.search(r"\b(FATAL|PANIC|ERROR|HINT|DETAIL):", line)]
+    return " ".join(re.sub(r"^[\d-]+ [\d:.]+ \w+ \[\d+\] ", "", line) for line in (worst or lines)[-5:])
+
+
+def url(address: Address, database: str) -> str:
+    """Return the libpq URL of a database of the server."""
+    return f"postgresql://{SUPERUSER}@/{database}?host={quote(str(address.socket_dir))}&port={address.port}"
+
+
+def connect(address: Address, database: str) -> psycopg.Connection[tuple[Any, ...]]:
+    """Open an autocommit connection as the superuser."""
+    return psycopg.connect(url(address, database), autocommit=True, connect_timeout=5)
+
+
+def one(connection: psycopg.Connection[tuple[Any, ...]], query: LiteralString) -> tuple[Any, ...]:
+    """Return the one row of a query."""
+    row = connection.execute(query).fetchone()
+    assert row is not None
+    return row

@@ -1,0 +1,96 @@
+"""What the SQL sources say a store holds: tables, types, indexes, functions. Reads text, not a database."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from memory_plugin.installer import plpython, sources, statements
+from memory_plugin.installer.sources import Sources
+
+_IF_NOT_EXISTS = r"(?:if\s+not\s+exists\s+)?"
+_CREATE_TABLE = re.compile(rf"\bcreate\s+table\s+{_IF_NOT_EXISTS}memory_plugin\.(\w+)", re.IGNORECASE)
+_CREATE_TYPE = re.compile(r"\bcreate\s+type\s+memory_plugin\.(\w+)", re.IGNORECASE)
+_CREATE_INDEX = re.compile(rf"\bcreate\s+(?:unique\s+)?index\s+(?:concurrently\s+)?{_IF_NOT_EXISTS}(\w+)\s+on\b", re.IGNORECASE)
+_DROP = re.compile(
+    r"\bdrop\s+(?:table|type|index)\s+(?:concurrently\s+)?(?:if\s+exists\s+)?memory_plugin\.(\w+)", re.IGNORECASE
+)
+# An index that becomes a constraint takes the constraint's name.
+_USING_INDEX = re.compile(r"\busing\s+index\s+(?!tablespace\b)(\w+)", re.IGNORECASE)
+_ADD_COLUMN = re.compile(rf"\badd\s+column\s+{_IF_NOT_EXISTS}(\w+)", re.IGNORECASE)
+_DROP_COLUMN = re.compile(r"\bdrop\s+column\s+(?:if\s+exists\s+)?(\w+)", re.IGNORECASE)
+_ALTER_TABLE = re.compile(r"\balter\s+table\s+(?:if\s+exists\s+)?(?:only\s+)?memory_plugin\.(\w+)", re.IGNORECASE)
+_FUNCTION = re.compile(r"\bcreate\s+(?:or\s+replace\s+)?(?:function|procedure)\s+memory_plugin\.(\w+)", re.IGNORECASE)
+_BODY = re.compile(r"\bas\s+(?P<tag>\$\w*\$)(?P<body>.*?)(?P=tag)", re.IGNORECASE | re.DOTALL)
+_PATH = re.compile(r"\bset\s+search_path\s*(?:=|to)\s*([^\n]+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Function:
+    """One function as its source declares it."""
+
+    name: str
+    body: str | None
+    """The text between the dollar quotes."""
+    search_path: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """Everything of ours that a finished installation leaves in the schema."""
+
+    tables: frozenset[str]
+    types: frozenset[str]
+    indexes: frozenset[str]
+    added_columns: frozenset[tuple[str, str]]
+    """(table, column) of the columns that came after the first shape."""
+    functions: tuple[Function, ...]
+
+
+def read(source: Sources, placeholders: Mapping[str, str]) -> Inventory:
+    """Return what the package's own sources make; an operator's own migrations are not counted."""
+    tables, types, indexes = {"schema_migrations"}, set[str](), set[str]()
+    columns: set[tuple[str, str]] = set()
+    for migration in source.own:
+        for statement in statements.split(statements.without_comments(migration.text)):
+            dropped = set(_DROP.findall(statement)) | set(_USING_INDEX.findall(statement))
+            tables, types, indexes = tables - dropped, types - dropped, indexes - dropped
+            tables |= set(_CREATE_TABLE.findall(statement))
+            types |= set(_CREATE_TYPE.findall(statement))
+            indexes |= set(_CREATE_INDEX.findall(statement))
+            for table in _ALTER_TABLE.findall(statement)[:1]:
+                columns |= {(table, column) for column in _ADD_COLUMN.findall(statement)}
+                columns -= {(table, column) for column in _DROP_COLUMN.findall(statement)}
+    functions = [
+        function
+        for file in source.functions
+        for function in functions_of(sources.render(file.text, placeholders, file.name))
+    ]
+    return Inventory(frozenset(tables), frozenset(types), frozenset(indexes), frozenset(columns), tuple(functions))
+
+
+def plpython_functions(placeholders: Mapping[str, str]) -> tuple[Function, ...]:
+    """Return the PL/Python functions as they would be applied."""
+    return tuple(f for name in plpython.names() for f in functions_of(plpython.build(name, placeholders)))
+
+
+def functions_of(text: str) -> Iterator[Function]:
+    """Yield every function that a rendered text creates."""
+    for statement in statements.split(text):
+        body = _BODY.search(statement)
+        head = statements.without_comments(statement[: body.start()] if body else statement)
+        name = _FUNCTION.search(head)
+        if name is None:
+            continue
+        path = _PATH.search(head)
+        yield Function(
+            name=name.group(1),
+            body=body["body"] if body else None,
+            search_path=split_path(path.group(1)) if path else (),
+        )
+
+
+def split_path(text: str) -> tuple[str, ...]:
+    """Return the schemas of a search_path, without quotes."""
+    return tuple(part.strip().strip('"') for part in text.strip().rstrip(";").split(",") if part.strip())

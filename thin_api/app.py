@@ -1,0 +1,192 @@
+"""The WSGI application: path -> one SQL call -> status.
+
+Any WSGI server runs `application`; it reads its settings from the environment at its first request. The project's own
+server (`server.py`) makes the application with `make_application`, connecting before the first request.
+
+A request's answer is what its SQL function returned, byte for byte. What granian does around it, and what follows:
+- PATH_INFO arrives decoded, once, one character a byte (`routes.match` says what becomes of %2F).
+- Chunked bodies arrive decoded, without CONTENT_LENGTH. A body cut short reads like one that ended: hence the comparison
+  with its declared length.
+- A malformed request line, a header over 400 kB or over 100 headers never get here: granian answers 400 or 431 by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Callable, Iterable
+from importlib.resources import files
+from itertools import count
+from threading import Lock
+from time import monotonic
+from typing import Any
+
+from memory_plugin.thin_api.body import Bodies
+from memory_plugin.thin_api.breaker import Breaker
+from memory_plugin.thin_api.calls import Calls
+from memory_plugin.thin_api.errors import Refusal, bad_request, internal
+from memory_plugin.thin_api.log import log
+from memory_plugin.thin_api.pool import Pool
+from memory_plugin.thin_api.routes import HEALTH, OPENAPI, Route, match
+from memory_plugin.thin_api.settings import Settings, from_env
+
+VERSION = "1.0.0"
+DEGRADED = json.dumps({"status": "degraded", "version": VERSION, "capabilities": []}).encode()
+
+Environ = dict[str, Any]
+StartResponse = Callable[..., object]
+
+_JSON = ("Content-Type", "application/json")
+_RETRY = ("Retry-After", "1")
+_LINES = {
+    400: "400 Bad Request",
+    403: "403 Forbidden",
+    404: "404 Not Found",
+    405: "405 Method Not Allowed",
+    413: "413 Content Too Large",
+    500: "500 Internal Server Error",
+    503: "503 Service Unavailable",
+}
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class Application:
+    """A WSGI application over one database."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._bodies = Bodies(settings.max_body)
+        self._pool = Pool(settings.conninfo, settings.pool_size, _log_reachability)
+        self._calls = Calls(self._pool, Breaker())
+        self._openapi = files(__package__).joinpath("openapi.json").read_bytes()
+        self._run = secrets.token_hex(4)
+        self._numbers = count(1)
+
+    def start(self) -> None:
+        """Start to connect to the database."""
+        self._pool.start()
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._pool.close()
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> list[bytes]:
+        """Answer one request."""
+        arrived = monotonic()
+        given = environ.get("HTTP_X_REQUEST_ID")
+        if given and _REQUEST_ID.fullmatch(given):
+            request_id = given
+        else:
+            request_id = f"{self._run}-{next(self._numbers):x}"
+        route: Route | None = None
+        try:
+            route, name = _route(environ)
+            line, body = self._answer(route, name, environ, arrived)
+        except Refusal as refused:
+            line, body, headers = self._refuse(refused, route, request_id, arrived)
+        except Exception as error:
+            line, body, headers = self._refuse(internal(type(error).__name__), route, request_id, arrived)
+        else:
+            if line == "204 No Content":
+                start_response(line, [("X-Request-Id", request_id)])
+                return []
+            headers = [_JSON]
+        headers += (("Content-Length", str(len(body))), ("X-Request-Id", request_id))
+        start_response(line, headers)
+        return [body]
+
+    def _answer(self, route: Route, name: bytes, environ: Environ, arrived: float) -> tuple[str, bytes]:
+        if route is OPENAPI:
+            return route.status, self._openapi
+        if route is HEALTH:
+            return self._health(arrived)
+        parameters = []
+        for parameter in route.parameters:
+            if parameter == "name":
+                parameters.append(_text(name, route))
+            else:
+                parameters.append(self._bodies.read(environ))
+                # The request is here only now; a client that sends slowly spends its own time.
+                arrived = monotonic()
+        return route.status, self._calls.run(route, parameters, arrived)
+
+    def _health(self, arrived: float) -> tuple[str, bytes]:
+        body = self._calls.run(HEALTH, (), arrived)
+        if json.loads(body).get("status") == "ok":
+            return HEALTH.status, body
+        return _LINES[503], body
+
+    @staticmethod
+    def _refuse(
+        refused: Refusal, route: Route | None, request_id: str, arrived: float
+    ) -> tuple[str, bytes, list[tuple[str, str]]]:
+        headers = [_JSON]
+        status, body = refused.status, refused.body()
+        if route is HEALTH:
+            status, body = 503, DEGRADED
+        if status == 503:
+            headers.append(_RETRY)
+        if refused.allow:
+            headers.append(("Allow", refused.allow))
+        if status >= 500:
+            log(
+                "failed",
+                request_id=request_id,
+                status=status,
+                reason=refused.reason,
+                route=f"{route.method} {route.path}" if route else "-",
+                ms=round((monotonic() - arrived) * 1000),
+            )
+        return _LINES[status], body, headers
+
+
+def make_application(settings: Settings) -> Application:
+    """Return an application that is connecting to its database."""
+    made = Application(settings)
+    made.start()
+    return made
+
+
+def _route(environ: Environ) -> tuple[Route, bytes]:
+    method = environ["REQUEST_METHOD"]
+    # Not in the WSGI standard, but the only way to see a path as it was sent; gunicorn and uWSGI give one of them.
+    raw = environ.get("RAW_URI") or environ.get("REQUEST_URI")
+    if raw and raw.startswith("/") and not environ.get("SCRIPT_NAME"):
+        return match(method, raw.partition("?")[0], encoded=True)
+    return match(method, environ.get("PATH_INFO", ""), encoded=False)
+
+
+def _text(name: bytes, route: Route) -> bytes:
+    """Return the path's variable part if Postgres can take it as text; else what the rules say of a malformed one."""
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        pass
+    else:
+        if b"\0" not in name:
+            return name
+    if route.path.startswith("/v1/memories/"):
+        # Any text that is no UUID: the statement knows the answer to that.
+        return b"-"
+    raise bad_request("the namespace name must be valid UTF-8 without NUL")
+
+
+def _log_reachability(reachable: bool, why: str) -> None:
+    if reachable:
+        log("database_reachable")
+    else:
+        log("database_unreachable", why=why)
+
+
+_lock = Lock()
+_application: Application | None = None
+
+
+def application(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    """Answer one request, with the settings of the environment."""
+    global _application
+    if _application is None:
+        with _lock:
+            if _application is None:
+                _application = make_application(from_env())
+    return _application(environ, start_response)

@@ -1,0 +1,88 @@
+"""Run a route's statement within the time that a request has.
+
+A request is answered at most ANSWER_SECONDS after it arrived: waiting for a connection takes at most WAIT_SECONDS of that,
+and a statement STATEMENT_SECONDS. A statement whose connection was lost is run once more on another connection if it
+reads, or if the server cannot have seen it; so is one that the server rolled back in favour of a rival's. A write
+whose outcome is unknown is never repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import monotonic
+
+from memory_plugin.thin_api.breaker import Breaker
+from memory_plugin.thin_api.errors import SqlError, refusal, unavailable
+from memory_plugin.thin_api.pool import Exhausted, Pool, Unreachable
+from memory_plugin.thin_api.routes import Route
+from memory_plugin.thin_api.wire import Expired, Lost
+
+ANSWER_SECONDS = 1.75
+WAIT_SECONDS = 1.0
+STATEMENT_SECONDS = 1.5
+ATTEMPTS = 3
+
+_GONE = "the database is not available; try again"
+_SLOW = "the database did not answer in time; try again"
+_ROLLED_BACK = frozenset(("40001", "40P01"))
+
+
+class Calls:
+    """Statements, on the connections of a pool, behind a breaker."""
+
+    def __init__(self, pool: Pool, breaker: Breaker) -> None:
+        self._pool = pool
+        self._breaker = breaker
+
+    def run(self, route: Route, parameters: Sequence[bytes], arrived: float) -> bytes:
+        """Return the text of the statement's one value; `arrived` is when the request did (monotonic)."""
+        if not self._breaker.admit():
+            raise unavailable(_SLOW, "breaker")
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return self._once(route, parameters, arrived)
+            except Lost as lost:
+                if attempt == ATTEMPTS or (lost.sent and not route.reads):
+                    raise unavailable(_GONE, "connection_lost") from None
+            except SqlError as error:
+                if attempt == ATTEMPTS or error.sqlstate not in _ROLLED_BACK:
+                    raise refusal(error) from None
+        raise AssertionError("the last attempt neither answers nor refuses")
+
+    def _once(self, route: Route, parameters: Sequence[bytes], arrived: float) -> bytes:
+        try:
+            link = self._pool.acquire(arrived + WAIT_SECONDS)
+        except Unreachable:
+            raise unavailable(_GONE, "unreachable") from None
+        except Exhausted:
+            self._failed()
+            raise unavailable("the service is busy; try again", "no_connection") from None
+        try:
+            answer = link.run(
+                route.statement, parameters, min(monotonic() + STATEMENT_SECONDS, arrived + ANSWER_SECONDS)
+            )
+        except SqlError as error:
+            # A server that is shutting down says so and then closes: for the statement the connection is lost.
+            if error.sqlstate[:2] == "08" or error.sqlstate[:3] == "57P":
+                self._pool.discard(link)
+                if route.reads:
+                    raise Lost(sent=True) from None
+                raise
+            self._pool.release(link)
+            self._breaker.success()
+            raise
+        except Expired:
+            self._pool.discard(link, cancel=True)
+            self._failed()
+            raise unavailable(_SLOW, "statement_deadline") from None
+        except BaseException:
+            self._pool.discard(link)
+            raise
+        self._pool.release(link)
+        self._breaker.success()
+        return answer
+
+    def _failed(self) -> None:
+        if self._breaker.failure():
+            # Those in line would find out one by one, and those behind them late.
+            self._pool.release_waiters()

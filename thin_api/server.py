@@ -1,0 +1,157 @@
+"""Serve the application with granian: one worker process, drained on SIGTERM, started again if it dies.
+
+What granian (2.8) does, and what is chosen because of it:
+- It calls the application from a pool of threads that grows as needed (from 2.7.2 on: before, one long request could
+  starve others) and shrinks after 30 idle seconds. A request that finds no thread waits, unseen, in a queue of granian's own,
+  and its time would run without us. So THREADS covers everybody that can be inside at a time: those with a connection,
+  those in line for one (pool.MAX_WAITING), those reading a body (body.READERS). Measured: 16 or 300 threads make no
+  difference to throughput at 8 clients, since threads that wait cost nothing but memory.
+- `backpressure` bounds accepted connections, idle keep-alive ones included, not requests: a small one lets idle clients
+  shut new ones out. An idle connection is closed after KEEP_ALIVE.
+- It listens with SO_REUSEPORT, so a second sidecar on one address would start and take half of the requests: the address
+  is tried without that option first.
+- On SIGTERM it stops accepting, finishes the requests that are in and closes idle connections; DRAIN later it kills the worker.
+- A worker that dies is replaced at once; one that dies again within 5.5 s ends the server, with status 1.
+- Should the parent be killed, the worker would live on and keep the address: it watches its parent and ends.
+- Its own messages below errors are switched off; ours are one line a start and a stop.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from granian.constants import HTTPModes, Interfaces, RuntimeModes
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+from granian.server import Server
+
+from memory_plugin.thin_api import body, pool
+from memory_plugin.thin_api.app import make_application
+from memory_plugin.thin_api.log import log
+from memory_plugin.thin_api.settings import Settings, described
+
+SPARE_THREADS = 24
+CONNECTIONS = 4096
+BACKLOG = 1024
+KEEP_ALIVE = 60.0
+DRAIN = 5
+PARENT_EVERY = 0.5
+EXIT_ADDRESS = 1
+
+
+class AddressError(Exception):
+    """The address cannot be listened on."""
+
+
+def run(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit status."""
+    try:
+        address = _bindable(settings.host, settings.port)
+    except AddressError as error:
+        print(f"memory-plugin: cannot listen on {settings.host}:{settings.port}: {error}", file=sys.stderr)
+        return EXIT_ADDRESS
+    shown = f"[{address}]:{settings.port}" if ":" in address else f"{address}:{settings.port}"
+    log("started", address=shown, database=described(settings), pool=settings.pool_size, pid=os.getpid())
+    status = 0
+    try:
+        _server(address, settings).serve(target_loader=_loader(settings), wrap_loader=False)
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else 1
+    log("stopped", address=shown, status=status)
+    return status
+
+
+def _server(address: str, settings: Settings) -> Any:
+    return Server(
+        "memory_plugin.thin_api.app:application",
+        address=address,
+        port=settings.port,
+        interface=Interfaces.WSGI,
+        workers=1,
+        blocking_threads=settings.pool_size + pool.MAX_WAITING + body.READERS + SPARE_THREADS,
+        runtime_mode=RuntimeModes.st,
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(header_read_timeout=int(KEEP_ALIVE * 1000)),
+        websockets=False,
+        backlog=BACKLOG,
+        backpressure=CONNECTIONS,
+        log_level=LogLevels.critical,
+        log_access=False,
+        respawn_failed_workers=True,
+        workers_kill_timeout=DRAIN,
+    )
+
+
+def _loader(settings: Settings) -> Callable[[], Any]:
+    parent = os.getpid()
+
+    def load() -> Any:
+        """Make the application; runs in the worker process."""
+        threading.Thread(target=_end_with, args=(parent,), name="parent-watch", daemon=True).start()
+        return make_application(settings)
+
+    return load
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(PARENT_EVERY)
+    log("parent_gone")
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(DRAIN)
+    os._exit(1)
+
+
+def _bindable(host: str, port: int) -> str:
+    """Return the numeric address to listen on, after trying it; "" is every interface, of both families if possible."""
+    if not host:
+        if _dual_stack():
+            try:
+                _try(socket.AF_INET6, "::", port)
+            except AddressError:
+                if _is_free(socket.AF_INET, "0.0.0.0", port):  # IPv6 alone is the trouble
+                    return "0.0.0.0"
+                raise
+            return "::"
+        _try(socket.AF_INET, "0.0.0.0", port)
+        return "0.0.0.0"
+    try:
+        family, _, _, _, sockaddr = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError:
+        raise AddressError("no such host") from None
+    address = str(sockaddr[0])
+    _try(family, address, port)
+    return address
+
+
+def _dual_stack() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            return not probe.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+    except OSError:
+        return False
+
+
+def _is_free(family: int, address: str, port: int) -> bool:
+    try:
+        _try(family, address, port)
+    except AddressError:
+        return False
+    return True
+
+
+def _try(family: int, address: str, port: int) -> None:
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            # As granian does; without it the remains of closed connections would look like a server.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((address, port))
+    except OSError as error:
+        raise AddressError((error.strerror or str(error)).lower()) from None

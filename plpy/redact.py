@@ -9,21 +9,33 @@ Text is handled as UTF-8 bytes, whose lower() keeps every position; no pattern c
 
 import re
 
+# No more than this many masks of a kind, nor pairs looked at, in one text; what follows is masked as a whole.
+_LIMIT = 5000
 _compiled = {}
 
 
-def _replace(pattern, data, name):
-    """Put the mark in the place of each match, behind the groups of the pattern, which are kept."""
+def _regex(pattern):
+    """Compile a pattern written as text for bytes, once, when it is first needed."""
     regex = _compiled.get(pattern)
     if regex is None:
         regex = _compiled[pattern] = re.compile(pattern.encode("ascii"))
-    mark = _mark(name)
-    if regex.groups == 0:
-        return regex.sub(mark, data)
+    return regex
+
+
+def _replace(pattern, data, kind):
+    """Put the mark in the place of each match, behind the groups of the pattern, which are kept."""
+    regex = _regex(pattern)
     # split() walks the text in C; a function called for each match would take most of the time.
-    parts = regex.split(data)
-    last = slice(regex.groups, None, regex.groups + 1)
-    parts[last] = [kept + mark for kept in parts[last]]
+    parts = regex.split(data, _LIMIT)
+    if len(parts) == 1:
+        return data
+    step = regex.groups + 1
+    if len(parts) > _LIMIT * step:
+        parts[-1] = _mark("rest") if regex.search(parts[-1]) else parts[-1]
+    if regex.groups == 0:
+        return _mark(kind).join(parts)
+    mark = _mark(kind)
+    parts[step - 1 :: step] = [kept + mark for kept in parts[step - 1 :: step]]
     return b"".join(parts)
 
 
@@ -143,6 +155,9 @@ def _mask_prefixed(data):
                     done = _TAIL.match(data, end).end()
                     break
         if parts:
+            if len(parts) > 2 * _LIMIT:
+                parts[2 * _LIMIT :] = (_mark("rest"),)
+                done = len(data)
             data = b"".join(parts) + data[done:]
     return data
 
@@ -247,60 +262,76 @@ _LONG = (
 )
 
 
-def _quoted(key, separator, least):
-    """Give the pattern of a key and a quoted value of at least so many characters."""
-    start = "(" + key + _CLOSE + "(?:" + separator + r""")[bBfFrRuU@]?)(\\?["']|`)"""
+def _quoted(separator, least):
+    """Give the pattern of what follows a key up to a quoted value of at least so many characters, and that value."""
+    start = "(" + _CLOSE + "(?:" + separator + r""")[bBfFrRuU@]?(\\?["']|`))"""
     refused = r"(?!\[redacted:|(?:[A-Z][a-z]+ )?" + _BLANK + r"\2|\$[({]|[A-Z]?[a-z]{1,12} (?:[a-z]{1,12} ){0,6}" + _STEM
     return start + refused + r"\b)[^\r\n]{" + str(least) + r",512}?(?=(?<!\\)\2)"
 
 
-def _bare(key, assigned, said):
-    """Give the pattern of a key and an unquoted value, under a condition for `key=value` and one for `key: value`."""
-    return "(" + key + _CLOSE + "(?:" + _ASSIGN + assigned + "|" + _COLON + said + ")" + _OPEN + ")" + _LEAVE + _VALUE
+def _bare(assigned, said):
+    """Give the same for an unquoted value, under a condition for `key=value` and one for `key: value`."""
+    return "(" + _CLOSE + "(?:" + _ASSIGN + assigned + "|" + _COLON + said + ")" + _OPEN + ")" + _LEAVE + _VALUE
 
 
-def _element(key):
-    """Give the pattern of an XML element that holds a value."""
-    return "(" + key + ">)" + _LEAVE + r"[^<>\s]{1,200}(?=</)"
-
-
-def _flag(word):
-    """Give the pattern of a command-line flag and its value."""
-    return "(-" + word + r"[ \t]{1,4}" + _OPEN + ")" + _MORE + _LEAVE + "(?![A-Z_]{2,40}" + _END + ")" + _VALUE
-
-
-_PASSWORD = (
-    "[pP](?:[aA][sS][sS](?:[wW](?:[oO][rR])?[dD]|[pP][hH][rR][aA][sS][eE]|[cC][oO][dD][eE])"
-    "|[wW][dD](?<![A-Za-z][pP][wW][dD]))"
-)
-_PASS = _any_case("pass") + "(?<![A-Za-z]" + _any_case("pass") + ")"
-_SECRET = _any_case("secret") + "(?:[_-]?(?:" + _any_case("access") + "[_-]?)?" + _any_case("key") + "(?:_base|_BASE)?)?"
-_TOKEN = _any_case("token")
-_KEY = _any_case("key") + "(?:" + "|".join(
-    "(?<=(?:" + "|".join(map(_any_case, endings.split())) + ")" + joint + _any_case("key") + ")"
-    for endings in ("api", "auth cess ount vate ning ster vice", "yption")
-    for joint in ("", "[_-]")
-) + ")"
+_ELEMENT = "(>)" + _LEAVE + r"[^<>\s]{1,200}(?=</)"
+_FLAG = r"(-(?:passw(?:or)?d|token|secret|key)[ \t]{1,4}" + _OPEN + ")" + _MORE + _LEAVE + "(?![A-Z_]{2,40}" + _END + ")" + _VALUE
 # "password 'x'" is SQL, "the password is 'x'" is prose.
-_SAID = _SEPARATOR + r"|[ \t](?:(?:is|was|to)[ \t]|(?='))"
-
-# kind, needles in the lower-cased text (any one), patterns
-_PAIRS = (
-    (
-        "password",
-        (b"passw", b"passp", b"passc", b"pwd"),
-        (_quoted(_PASSWORD, _SAID, 1), _bare(_PASSWORD, _ANY, _MORE), _element(_PASSWORD)),
-    ),
-    ("password", (b"pass",), (_quoted(_PASS, _SEPARATOR, 1), _bare(_PASS, _ANY, "(?!)"))),
-    ("password", (b"-passw",), (_flag("passw(?:or)?d"),)),
-    ("password", (b"identified by",), (_quoted(_any_case("identified by"), r"[ \t]{1,4}", 1),)),
-    ("secret", (b"secret",), (_quoted(_SECRET, _SEPARATOR, 6), _bare(_SECRET, _ANY, _LONG), _element(_SECRET))),
-    ("secret", (b"-secret",), (_flag("secret"),)),
-    ("token", (b"token",), (_quoted(_TOKEN, _SEPARATOR, 6), _bare(_TOKEN, _LONG, _LONG), _element(_TOKEN))),
-    ("token", (b"-token",), (_flag("token"),)),
-    ("api_key", (b"key",), (_quoted(_KEY, _SEPARATOR, 6), _bare(_KEY, _LONG, _LONG), _element(_KEY))),
-    ("api_key", (b"-key",), (_flag("key"),)),
+_SAID = r"[ \t](?:(?:is|was|to)[ \t]|(?='))"
+_FAMILIES = {
+    "password": (_quoted(_SEPARATOR + "|" + _SAID, 1), _bare(_ANY, _MORE), _ELEMENT),
+    "pass": (_quoted(_SEPARATOR, 1), _bare(_ANY, "(?!)")),
+    "secret": (_quoted(_SEPARATOR, 6), _bare(_ANY, _LONG), _ELEMENT),
+    "token": (_quoted(_SEPARATOR, 6), _bare(_LONG, _LONG), _ELEMENT),
+    "api_key": (_quoted(_SEPARATOR, 6), _bare(_LONG, _LONG), _ELEMENT),
+}
+# kind, needle in the lower-cased text, pattern
+_HEADERS = (
+    ("url_password", b"://", _URL),
+    ("password", b"curl", _CURL),
+    ("authorization", b"authorization", _AUTHORIZATION),
+    ("token", b"bearer", _BEARER),
+    ("secret", b" --", _FLAG),
 )
+# A key, with what may begin a value behind it; the conditions on what stands before it come last, being the dearest.
+_FOLLOWED = r"""(?=(?:\\?["'`]\]?)?(?:[ \t]{0,4}[=:]|>)|[ \t](?:(?:is|was|to)[ \t])?["'`])"""
+_KEYS = (
+    "[pPsStTkK](?:(?:[aA](?<=[pP][aA])[sS][sS](?:[wW](?:[oO][rR])?[dD]|[pP][hH][rR][aA][sS][eE]|[cC][oO][dD][eE])"
+    "|[oO](?<=[tT][oO])[kK][eE][nN]|[eE](?<=[sS][eE])[cC][rR][eE][tT](?:[_-]?(?:[aA][cC][cC][eE][sS][sS][_-]?)?"
+    "[kK][eE][yY](?:_[bB][aA][sS][eE])?)?)" + _FOLLOWED
+    + "|[wW](?<=[pP][wW])[dD]" + _FOLLOWED + "(?<![A-Za-z][pP][wW][dD])"
+    "|[aA](?<=[pP][aA])[sS][sS]" + _FOLLOWED + "(?<![A-Za-z][pP][aA][sS][sS])"
+    "|[eE](?<=[kK][eE])[yY]" + _FOLLOWED + "(?:" + "|".join(
+        "(?<=(?:" + "|".join(map(_any_case, endings.split())) + ")" + joint + "[kK][eE][yY])"
+        for endings in ("api", "auth cess ount vate ning ster vice", "yption")
+        for joint in ("", "[_-]")
+    ) + "))"
+)
+_FAMILY_OF = {"p": "password", "s": "secret", "t": "token", "k": "api_key"}
+
+
+def _mask_pairs(data):
+    """Mask the values of keys that are named as credentials are."""
+    parts = []
+    done = 0
+    seen = 0
+    for key in _regex(_KEYS).finditer(data):
+        if key.start() < done:
+            continue
+        seen += 1
+        if seen > _LIMIT:
+            parts += (data[done : key.start()], _mark("rest"))
+            done = len(data)
+            break
+        word = key.group().decode("ascii").lower()
+        kind = _FAMILY_OF[word[0]]
+        for pattern in _FAMILIES["pass" if word == "pass" else kind]:
+            value = _regex(pattern).match(data, key.end())
+            if value:
+                parts += (data[done : value.end(1)], _mark(kind))
+                done = value.end()
+                break
+    return b"".join(parts) + data[done:]
 
 
 def redact(content):
@@ -312,18 +343,9 @@ def redact(content):
         if needle in data:
             data = _replace(pattern, data, kind)
     data = _mask_prefixed(data)
-    if b"://" in data:
-        data = _replace(_URL, data, "url_password")
     low = data.lower()
-    for kind, needle, pattern in (
-        ("password", b"curl", _CURL),
-        ("authorization", b"authorization", _AUTHORIZATION),
-        ("token", b"bearer", _BEARER),
-    ):
+    for kind, needle, pattern in _HEADERS:
         if needle in low:
             data = _replace(pattern, data, kind)
-    for kind, needles, patterns in _PAIRS:
-        if any(needle in low for needle in needles):
-            for pattern in patterns:
-                data = _replace(pattern, data, kind)
+    data = _mask_pairs(data)
     return content if data == original else data.decode("utf-8", "surrogatepass")

@@ -22,16 +22,25 @@ def test_commit_answers_201_with_id_and_namespace(contract: Contract) -> None:
 def test_a_memory_comes_back_as_it_was_committed(contract: Contract) -> None:
     name = contract.name()
     fields = {
-        "kind": "summary", "source": "user", "expires_at": "2999-05-06T07:08:09.123456Z", "pin": True,
-        "propagation": {"to": ["team:x"], "depth": 2, "note": None}, "embedding": None,
+        "kind": "summary",
+        "source": "user",
+        "expires_at": "2999-05-06T07:08:09.123456Z",
+        "pin": True,
+        "propagation": {"to": ["team:x"], "depth": 2, "note": None},
+        "embedding": None,
     }
-    memory_id = contract.commit(name, "naïve — 你好 \"quoted\" \\ 🙂\n", **fields).body["id"]
+    memory_id = contract.commit(name, 'naïve — 你好 "quoted" \\ 🙂\n', **fields).body["id"]
     (memory,) = contract.search([name]).body["memories"]
     created_at = memory.pop("created_at")
     assert created_at.endswith("Z")
     assert memory == {
-        "id": memory_id, "namespace": name, "content": "naïve — 你好 \"quoted\" \\ 🙂\n", "kind": "summary",
-        "source": "user", "expires_at": "2999-05-06T07:08:09.123456Z", "pin": True,
+        "id": memory_id,
+        "namespace": name,
+        "content": 'naïve — 你好 "quoted" \\ 🙂\n',
+        "kind": "summary",
+        "source": "user",
+        "expires_at": "2999-05-06T07:08:09.123456Z",
+        "pin": True,
         "propagation": {"to": ["team:x"], "depth": 2, "note": None},
     }
 
@@ -65,20 +74,42 @@ def test_an_id_in_another_namespace_neither_changes_nor_reveals_the_first(contra
 
 @pytest.mark.parametrize("content", ["", "   ", "\n\t ", "\u00a0\u3000", None])
 def test_blank_content_is_refused(contract: Contract, content: object) -> None:
-    assert refused(contract.commit_body(contract.name(), {"content": content, "kind": "fact", "source": "agent"}), "content")
+    assert refused(
+        contract.commit_body(contract.name(), {"content": content, "kind": "fact", "source": "agent"}), "content"
+    )
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("content", 5), ("content", ["x"]), ("content", {"a": 1}), ("content", True),
-        ("kind", "rumour"), ("kind", ""), ("kind", None), ("kind", 1),
-        ("source", "oracle"), ("source", None), ("source", []),
-        ("id", "not-a-uuid"), ("id", "{8c2d1b51-5a0a-4d5e-9d9f-0a3a0a4f2c11}"), ("id", ""), ("id", 7),
-        ("expires_at", "soon"), ("expires_at", 5), ("expires_at", ""),
-        ("propagation", []), ("propagation", "x"), ("propagation", 1),
-        ("pin", "true"), ("pin", 1), ("pin", {}),
-        ("embedding", "x"), ("embedding", {}), ("embedding", [1, 2]), ("embedding", 5),
+        ("content", 5),
+        ("content", ["x"]),
+        ("content", {"a": 1}),
+        ("content", True),
+        ("kind", "rumour"),
+        ("kind", ""),
+        ("kind", None),
+        ("kind", 1),
+        ("source", "oracle"),
+        ("source", None),
+        ("source", []),
+        ("id", "not-a-uuid"),
+        ("id", "{8c2d1b51-5a0a-4d5e-9d9f-0a3a0a4f2c11}"),
+        ("id", ""),
+        ("id", 7),
+        ("expires_at", "soon"),
+        ("expires_at", 5),
+        ("expires_at", ""),
+        ("propagation", []),
+        ("propagation", "x"),
+        ("propagation", 1),
+        ("pin", "true"),
+        ("pin", 1),
+        ("pin", {}),
+        ("embedding", "x"),
+        ("embedding", {}),
+        ("embedding", [1, 2]),
+        ("embedding", 5),
     ],
 )
 def test_a_field_that_breaks_its_rule_is_refused_by_name_and_stores_nothing(
@@ -99,7 +130,10 @@ def test_a_field_that_breaks_its_rule_is_refused_by_name_and_stores_nothing(
         '{"content": "x", "kind": "fact", "source": "agent", "propagation": {"n": 1e400000}}',
         '{"content": "x", "kind": "fact", "source": "agent"',
         "[" * 20000 + "]" * 20000,
-        "", "null", "[]", "1",
+        "",
+        "null",
+        "[]",
+        "1",
     ],
 )
 def test_a_body_that_postgres_cannot_hold_or_read_is_a_clean_400(contract: Contract, body: str) -> None:

@@ -79,8 +79,20 @@ def test_put_refuses_a_body_that_breaks_a_rule_and_creates_nothing(contract: Con
 
 @pytest.mark.parametrize(
     "name",
-    ["nocolon", "Workspace:a", "workspace:", ":a", "workspace:a b", "workspace:ä", "workspace:a/b", "w1:a", "workspace:a\n",
-     "workspace:" + "x" * 247, "'; drop table memory_records; --", "workspace:%"],
+    [
+        "nocolon",
+        "Workspace:a",
+        "workspace:",
+        ":a",
+        "workspace:a b",
+        "workspace:ä",
+        "workspace:a/b",
+        "w1:a",
+        "workspace:a\n",
+        "workspace:" + "x" * 247,
+        "'; drop table memory_records; --",
+        "workspace:%",
+    ],
 )
 def test_a_name_outside_the_pattern_is_refused_by_every_operation(contract: Contract, name: str) -> None:
     assert refused(contract.put(name, {"kind": "team"}), "name")
@@ -167,7 +179,9 @@ def test_a_commit_starts_an_expired_namespace_anew_without_its_memories(contract
     ("kind", "expected"),
     [("workspace", "workspace"), ("team", "team"), ("org", "org"), ("custom", "custom"), ("user", "custom")],
 )
-def test_a_commit_creates_its_namespace_with_the_kind_of_its_prefix(contract: Contract, kind: str, expected: str) -> None:
+def test_a_commit_creates_its_namespace_with_the_kind_of_its_prefix(
+    contract: Contract, kind: str, expected: str
+) -> None:
     name = contract.name(kind=kind)
     assert contract.commit(name).status == 201
     assert contract.patch(name, {"metadata": {}}).body["kind"] == expected

@@ -45,18 +45,31 @@ def test_no_row_outside_the_namespaces_is_ever_returned(contract: Contract) -> N
     inside, outside = contract.name("in"), contract.name("in-not")
     contract.commit(inside, "apple pie", embedding=towards(1))
     contract.commit(outside, "apple pie too", embedding=towards(0))
-    for fields in ({}, {"query": "apple pie"}, {"query": "p"}, {"embedding": towards(0)},
-                   {"query": "apple", "embedding": towards(0)}):
+    for fields in (
+        {},
+        {"query": "apple pie"},
+        {"query": "p"},
+        {"embedding": towards(0)},
+        {"query": "apple", "embedding": towards(0)},
+    ):
         assert contract.found([inside, contract.name("unknown")], **fields) == ["apple pie"]
         assert contract.found([inside, inside], **fields) == ["apple pie"]
 
 
 def test_a_question_finds_memories_that_share_any_of_its_words(contract: Contract) -> None:
     name = contract.name()
-    for content in ["The deploy runs on Fridays", "Ada prefers tabs over spaces", "Lunch is at noon", "Tabs were discussed"]:
+    for content in [
+        "The deploy runs on Fridays",
+        "Ada prefers tabs over spaces",
+        "Lunch is at noon",
+        "Tabs were discussed",
+    ]:
         contract.commit(name, content)
     answer = contract.search([name], query="does Ada like tabs or spaces?")
-    assert [memory["content"] for memory in answer.body["memories"]] == ["Ada prefers tabs over spaces", "Tabs were discussed"]
+    assert [memory["content"] for memory in answer.body["memories"]] == [
+        "Ada prefers tabs over spaces",
+        "Tabs were discussed",
+    ]
     scores = [memory["score"] for memory in answer.body["memories"]]
     assert scores == sorted(scores, reverse=True)
     assert scores[1] > 0
@@ -70,7 +83,9 @@ def test_a_rare_word_weighs_more_than_a_common_one(contract: Contract) -> None:
     assert contract.found([name], query="zeppelin build", limit=1) == ["the zeppelin of project nine landed"]
 
 
-@pytest.mark.parametrize("query", ["tabs & !spaces | (", "'; drop table x; --", "a:* <-> b", "\\", "%_%", "!!", "' '", "<->"])
+@pytest.mark.parametrize(
+    "query", ["tabs & !spaces | (", "'; drop table x; --", "a:* <-> b", "\\", "%_%", "!!", "' '", "<->"]
+)
 def test_operators_and_fragments_in_a_query_are_only_text(contract: Contract, query: str) -> None:
     name = contract.name()
     contract.commit(name, "spaces")
@@ -88,7 +103,13 @@ def test_a_blank_query_lists(contract: Contract, query: object) -> None:
 
 def test_a_single_character_matches_as_a_substring_in_listing_order(contract: Contract) -> None:
     name = contract.name()
-    for content, pin in [("say cheese", False), ("100% sure", False), ("old quiz", True), ("你好世界", False), ("Zebra", False)]:
+    for content, pin in [
+        ("say cheese", False),
+        ("100% sure", False),
+        ("old quiz", True),
+        ("你好世界", False),
+        ("Zebra", False),
+    ]:
         contract.commit(name, content, pin=pin)
     assert contract.found([name], query="z") == ["old quiz", "Zebra"]
     assert contract.found([name], query="%") == ["100% sure"]
@@ -104,8 +125,12 @@ def test_an_embedding_ranks_by_cosine_similarity_in_exact_order(contract: Contra
         contract.commit(name, f"m{i}", embedding=towards(angle))
     contract.commit(name, "no embedding")
     answer = contract.search([name], embedding=towards(0), limit=40)
-    assert [m["content"] for m in answer.body["memories"]] == [f"m{i}" for i in sorted(range(40), key=angles.__getitem__)]
-    assert [m["score"] for m in answer.body["memories"]] == pytest.approx(sorted(map(math.cos, angles), reverse=True), abs=1e-3)
+    assert [m["content"] for m in answer.body["memories"]] == [
+        f"m{i}" for i in sorted(range(40), key=angles.__getitem__)
+    ]
+    assert [m["score"] for m in answer.body["memories"]] == pytest.approx(
+        sorted(map(math.cos, angles), reverse=True), abs=1e-3
+    )
     assert answer.body["search"]["exact"] is True
 
 
@@ -128,8 +153,13 @@ def test_kinds_restrict_every_way_of_searching(contract: Contract) -> None:
     name = contract.name()
     for i, kind in enumerate(["fact", "summary", "checkpoint"]):
         contract.commit(name, f"apple pie {kind}", kind=kind, embedding=towards(i * 0.5))
-    for fields in ({}, {"query": "apple pie"}, {"query": "e"}, {"embedding": towards(0)},
-                   {"query": "apple", "embedding": towards(0)}):
+    for fields in (
+        {},
+        {"query": "apple pie"},
+        {"query": "e"},
+        {"embedding": towards(0)},
+        {"query": "apple", "embedding": towards(0)},
+    ):
         found = contract.found([name], kinds=["summary", "checkpoint"], **fields)
         assert sorted(found) == ["apple pie checkpoint", "apple pie summary"]
         assert len(contract.found([name], kinds=[], **fields)) == 3
@@ -149,16 +179,45 @@ def test_limit_is_20_by_default_and_at_most_100(contract: Contract) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("namespaces", []), ("namespaces", None), ("namespaces", "workspace:a"), ("namespaces", [1]), ("namespaces", {}),
-        ("namespaces", ["workspace:a", None]), ("namespaces", ["workspace:a", "no name"]),
-        ("query", 5), ("query", ["x"]),
-        ("kinds", "fact"), ("kinds", ["rumour"]), ("kinds", [None]), ("kinds", {}),
-        ("limit", -1), ("limit", 101), ("limit", 1.5), ("limit", "5"), ("limit", True), ("limit", []), ("limit", 1e300),
-        ("embedding", [1, 2, 3]), ("embedding", "x"), ("embedding", [0] * 1536),
-        ("source", "oracle"), ("source", 5), ("created_after", "yesterday"), ("created_before", 5),
-        ("min_score", "high"), ("recency_half_life", 0), ("recency_half_life", -1), ("recency_half_life", "1h"),
-        ("weights", 1), ("weights", {"lexical": -1}), ("weights", {"lexical": 0, "semantic": 0}),
-        ("weights", {"semantic": "x"}), ("offset", -1), ("offset", 10001), ("offset", 0.5), ("explain", "yes"),
+        ("namespaces", []),
+        ("namespaces", None),
+        ("namespaces", "workspace:a"),
+        ("namespaces", [1]),
+        ("namespaces", {}),
+        ("namespaces", ["workspace:a", None]),
+        ("namespaces", ["workspace:a", "no name"]),
+        ("query", 5),
+        ("query", ["x"]),
+        ("kinds", "fact"),
+        ("kinds", ["rumour"]),
+        ("kinds", [None]),
+        ("kinds", {}),
+        ("limit", -1),
+        ("limit", 101),
+        ("limit", 1.5),
+        ("limit", "5"),
+        ("limit", True),
+        ("limit", []),
+        ("limit", 1e300),
+        ("embedding", [1, 2, 3]),
+        ("embedding", "x"),
+        ("embedding", [0] * 1536),
+        ("source", "oracle"),
+        ("source", 5),
+        ("created_after", "yesterday"),
+        ("created_before", 5),
+        ("min_score", "high"),
+        ("recency_half_life", 0),
+        ("recency_half_life", -1),
+        ("recency_half_life", "1h"),
+        ("weights", 1),
+        ("weights", {"lexical": -1}),
+        ("weights", {"lexical": 0, "semantic": 0}),
+        ("weights", {"semantic": "x"}),
+        ("offset", -1),
+        ("offset", 10001),
+        ("offset", 0.5),
+        ("explain", "yes"),
     ],
 )
 def test_a_request_that_breaks_a_rule_is_refused_by_field(contract: Contract, field: str, value: object) -> None:
@@ -176,7 +235,10 @@ def test_filters_by_source_and_time_hold_in_every_mode(contract: Contract) -> No
     created = [memory["created_at"] for memory in reversed(contract.search([name]).body["memories"])]
     for fields in ({}, {"query": "apple pie"}, {"embedding": towards(0)}, {"query": "apple", "embedding": towards(0)}):
         assert contract.found([name], source="user", **fields) == ["apple pie user"]
-        assert sorted(contract.found([name], source=["user", "agent"], **fields)) == ["apple pie agent", "apple pie user"]
+        assert sorted(contract.found([name], source=["user", "agent"], **fields)) == [
+            "apple pie agent",
+            "apple pie user",
+        ]
         assert contract.found([name], created_after=created[1], **fields) == ["apple pie user"]
         assert contract.found([name], created_before=created[1], **fields) == ["apple pie agent"]
 
@@ -187,8 +249,12 @@ def test_min_score_offset_and_explain(contract: Contract) -> None:
         contract.commit(name, f"apple {i}", embedding=towards(i * 0.4))
     whole = contract.search([name], embedding=towards(0)).body["memories"]
     assert contract.found([name], embedding=towards(0), limit=2, offset=2) == [m["content"] for m in whole[2:4]]
-    assert contract.found([name], embedding=towards(0), min_score=whole[2]["score"]) == [m["content"] for m in whole[:3]]
-    explained = contract.search([name], query="apple", embedding=towards(0), explain=True).body["memories"][0]["explain"]
+    assert contract.found([name], embedding=towards(0), min_score=whole[2]["score"]) == [
+        m["content"] for m in whole[:3]
+    ]
+    explained = contract.search([name], query="apple", embedding=towards(0), explain=True).body["memories"][0][
+        "explain"
+    ]
     assert {"lexical", "lexical_rank", "semantic", "semantic_rank"} <= set(explained)
     assert "explain" not in whole[0]
 
@@ -198,7 +264,10 @@ def test_a_half_life_lifts_the_newer_of_two_equals_and_weights_turn_an_arm_off(c
     contract.commit(name, "apple", embedding=towards(0.2))
     contract.commit(name, "pear", embedding=towards(0.2))
     assert contract.found([name], embedding=towards(0.2), recency_half_life=0.001)[0] == "pear"
-    assert contract.found([name], query="apple", embedding=towards(0.2), weights={"semantic": 0, "lexical": 1})[0] == "apple"
+    assert (
+        contract.found([name], query="apple", embedding=towards(0.2), weights={"semantic": 0, "lexical": 1})[0]
+        == "apple"
+    )
 
 
 def test_equal_scores_come_in_a_stable_order(contract: Contract) -> None:

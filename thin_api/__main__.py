@@ -11,7 +11,7 @@ def main() -> int:
     try:
         settings = from_env()
     except SettingsError as error:
-        print(f"memory-plugin: {error}", file=sys.stderr)
+        sys.stderr.write(f"memory-plugin: {error}\n")
         return 21
     return server.run(settings)
 

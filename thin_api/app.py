@@ -5,9 +5,10 @@ server (`server.py`) makes the application with `make_application`, connecting b
 
 A request's answer is what its SQL function returned, byte for byte. What granian does around it, and what follows:
 - PATH_INFO arrives decoded, once, one character a byte (`routes.match` says what becomes of %2F).
-- Chunked bodies arrive decoded, without CONTENT_LENGTH. A body cut short reads like one that ended: hence the comparison
-  with its declared length.
-- A malformed request line, a header over 400 kB or over 100 headers never get here: granian answers 400 or 431 by itself.
+- Chunked bodies arrive decoded, without CONTENT_LENGTH. A body cut short reads like one that ended: hence the
+  comparison with its declared length.
+- A malformed request line, headers over 400 kB or more than 100 of them never get here: granian answers 400 or 431 by
+  itself, with no body.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Any
 from memory_plugin.thin_api.body import Bodies
 from memory_plugin.thin_api.breaker import Breaker
 from memory_plugin.thin_api.calls import Calls
-from memory_plugin.thin_api.errors import Refusal, bad_request, internal
+from memory_plugin.thin_api.errors import RefusedError, bad_request, internal
 from memory_plugin.thin_api.log import log
 from memory_plugin.thin_api.pool import Pool
 from memory_plugin.thin_api.routes import HEALTH, OPENAPI, Route, match
@@ -74,15 +75,12 @@ class Application:
         """Answer one request."""
         arrived = monotonic()
         given = environ.get("HTTP_X_REQUEST_ID")
-        if given and _REQUEST_ID.fullmatch(given):
-            request_id = given
-        else:
-            request_id = f"{self._run}-{next(self._numbers):x}"
+        request_id = given if given and _REQUEST_ID.fullmatch(given) else f"{self._run}-{next(self._numbers):x}"
         route: Route | None = None
         try:
             route, name = _route(environ)
             line, body = self._answer(route, name, environ, arrived)
-        except Refusal as refused:
+        except RefusedError as refused:
             line, body, headers = self._refuse(refused, route, request_id, arrived)
         except Exception as error:
             line, body, headers = self._refuse(internal(type(error).__name__), route, request_id, arrived)
@@ -118,7 +116,7 @@ class Application:
 
     @staticmethod
     def _refuse(
-        refused: Refusal, route: Route | None, request_id: str, arrived: float
+        refused: RefusedError, route: Route | None, request_id: str, arrived: float
     ) -> tuple[str, bytes, list[tuple[str, str]]]:
         headers = [_JSON]
         status, body = refused.status, refused.body()

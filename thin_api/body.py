@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from memory_plugin.thin_api.errors import BAD_REQUEST, Refusal, bad_request, unavailable
+from memory_plugin.thin_api.errors import BAD_REQUEST, RefusedError, bad_request, unavailable
 
 READERS = 96
 # A client that is still sending when it is refused may never see the answer; so much is read and dropped for its sake.
@@ -27,7 +27,7 @@ class Bodies:
         self._seats = deque(range(READERS))
 
     def read(self, environ: Mapping[str, Any]) -> bytes:
-        """Return the body. Refusals: 400 when there is none, it ends early or is not text; 413 over the limit."""
+        """Return the body. Refused with 400 when there is none, it ends early or is not text; 413 over the limit."""
         try:
             seat = self._seats.pop()
         except IndexError:
@@ -71,8 +71,8 @@ class Bodies:
             raise self._too_large()
         return body
 
-    def _too_large(self) -> Refusal:
-        return Refusal(413, BAD_REQUEST, f"the body must be at most {self._limit} bytes")
+    def _too_large(self) -> RefusedError:
+        return RefusedError(413, BAD_REQUEST, f"the body must be at most {self._limit} bytes")
 
 
 def _read(stream: Any, size: int) -> bytes:

@@ -1,9 +1,9 @@
 """Stop asking a database that answers nobody, so that no request waits behind requests that wait in vain.
 
-Threads and connections are few. Were every request let through to a hung server, each would hold a connection until its
-deadline and those behind it would be late. So after a few waits in a row that ended in vain, with no success between
-them, requests are answered 503 at once, but for one now and then that goes through as a probe; the first success ends it.
-One slow statement is not such a row.
+Connections are few. Were every request let through to a hung server, each would hold a connection until its deadline
+and those behind it would wait in vain. So after a few such waits in a row, with no success between them, requests are
+answered 503 at once, but for one now and then that goes through as a probe; the first success ends it. One slow
+statement is not such a row.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Run a route's statement within the time that a request has.
 
-A request is answered at most ANSWER_SECONDS after it arrived: waiting for a connection takes at most WAIT_SECONDS of that,
-and a statement STATEMENT_SECONDS. A statement whose connection was lost is run once more on another connection if it
-reads, or if the server cannot have seen it; so is one that the server rolled back in favour of a rival's. A write
+A request is answered at most ANSWER_SECONDS after it arrived: waiting for a connection takes at most WAIT_SECONDS of
+that, and a statement STATEMENT_SECONDS. A statement whose connection was lost is run again on another connection if
+it reads, or if the server cannot have seen it; so is one that the server rolled back in favour of a rival's. A write
 whose outcome is unknown is never repeated.
 """
 
@@ -13,9 +13,9 @@ from time import monotonic
 
 from memory_plugin.thin_api.breaker import Breaker
 from memory_plugin.thin_api.errors import SqlError, refusal, unavailable
-from memory_plugin.thin_api.pool import Exhausted, Pool, Unreachable
+from memory_plugin.thin_api.pool import ExhaustedError, Pool, UnreachableError
 from memory_plugin.thin_api.routes import Route
-from memory_plugin.thin_api.wire import Expired, Lost
+from memory_plugin.thin_api.wire import ExpiredError, LostError
 
 ANSWER_SECONDS = 1.75
 WAIT_SECONDS = 1.0
@@ -41,7 +41,7 @@ class Calls:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return self._once(route, parameters, arrived)
-            except Lost as lost:
+            except LostError as lost:
                 if attempt == ATTEMPTS or (lost.sent and not route.reads):
                     raise unavailable(_GONE, "connection_lost") from None
             except SqlError as error:
@@ -52,9 +52,9 @@ class Calls:
     def _once(self, route: Route, parameters: Sequence[bytes], arrived: float) -> bytes:
         try:
             link = self._pool.acquire(arrived + WAIT_SECONDS)
-        except Unreachable:
+        except UnreachableError:
             raise unavailable(_GONE, "unreachable") from None
-        except Exhausted:
+        except ExhaustedError:
             self._failed()
             raise unavailable("the service is busy; try again", "no_connection") from None
         try:
@@ -66,12 +66,12 @@ class Calls:
             if error.sqlstate[:2] == "08" or error.sqlstate[:3] == "57P":
                 self._pool.discard(link)
                 if route.reads:
-                    raise Lost(sent=True) from None
+                    raise LostError(sent=True) from None
                 raise
             self._pool.release(link)
             self._breaker.success()
             raise
-        except Expired:
+        except ExpiredError:
             self._pool.discard(link, cancel=True)
             self._failed()
             raise unavailable(_SLOW, "statement_deadline") from None

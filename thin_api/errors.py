@@ -51,8 +51,8 @@ _TABLE: dict[str, tuple[int, str, str | None]] = {
 _REST = (500, INTERNAL, "internal error; the log names it by this answer's X-Request-Id")
 
 
-class Refusal(Exception):
-    """An answer that is not a success."""
+class RefusedError(Exception):
+    """Refused: an answer that is not a success."""
 
     def __init__(
         self, status: int, code: str, message: str, *, details: object = None, allow: str = "", reason: str = ""
@@ -84,32 +84,32 @@ class SqlError(Exception):
         self.detail = detail
 
 
-def refusal(error: SqlError) -> Refusal:
+def refusal(error: SqlError) -> RefusedError:
     """Return the answer for a statement that the server refused."""
     found = _TABLE.get(error.sqlstate) or _TABLE.get(error.sqlstate[:2]) or _REST
     status, code, sentence = found
     if sentence is not None:
-        return Refusal(status, code, sentence, reason=error.sqlstate)
-    return Refusal(status, code, error.message, details=_details(error.detail), reason=error.sqlstate)
+        return RefusedError(status, code, sentence, reason=error.sqlstate)
+    return RefusedError(status, code, error.message, details=_details(error.detail), reason=error.sqlstate)
 
 
-def bad_request(message: str) -> Refusal:
+def bad_request(message: str) -> RefusedError:
     """Return a 400."""
-    return Refusal(400, BAD_REQUEST, message)
+    return RefusedError(400, BAD_REQUEST, message)
 
 
-def unavailable(message: str, reason: str) -> Refusal:
+def unavailable(message: str, reason: str) -> RefusedError:
     """Return a 503; `reason` is one word for the log."""
-    return Refusal(503, UNAVAILABLE, message, reason=reason)
+    return RefusedError(503, UNAVAILABLE, message, reason=reason)
 
 
-def internal(reason: str) -> Refusal:
+def internal(reason: str) -> RefusedError:
     """Return a 500 that says nothing but where to look."""
-    return Refusal(*_REST, reason=reason)
+    return RefusedError(*_REST, reason=reason)
 
 
 def _details(detail: str | None) -> object:
-    """Return an object: the DETAIL itself where it is a JSON object, else under one key, so that clients see one type."""
+    """Return the DETAIL as a JSON object in every case, so that clients see one type."""
     if not detail:
         return None
     if detail.startswith("{"):

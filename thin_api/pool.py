@@ -1,7 +1,7 @@
 """The sidecar's connections: few, opened in the background, never waited for beyond a request's own time.
 
 Not psycopg_pool: its reconnecting backs off by doubling (after an hour's outage service would be back minutes after the
-database), it grows one connection at a time through a queue of workers, and its connections are checked by a round trip.
+database), and it checks a connection by a round trip.
 
 One thread, the keeper, opens connections: while somebody waits for one, and always the first. So a sidecar starts
 without a database, and is connected again RETRY_EVERY seconds after the database is back however long it was away.
@@ -31,11 +31,11 @@ CANCEL_SECONDS = 1.0
 MAX_WAITING = 192
 
 
-class Exhausted(Exception):
+class ExhaustedError(Exception):
     """No connection came free in time."""
 
 
-class Unreachable(Exception):
+class UnreachableError(Exception):
     """There is no connection, and the last attempt to open one failed."""
 
 
@@ -72,7 +72,7 @@ class Pool:
         threading.Thread(target=self._bury, name="pool-undertaker", daemon=True).start()
 
     def acquire(self, deadline: float) -> Link:
-        """Return a connection that stands; wait for one until `deadline` (monotonic). Raises Exhausted, Unreachable."""
+        """Return a connection that stands, waiting for one until `deadline` (monotonic) at most."""
         with self._lock:
             while self._idle:
                 link = self._idle.pop()
@@ -80,9 +80,9 @@ class Pool:
                     return link
                 self._drop(link, cancel=False)
             if self._reachable is False and not self._open:
-                raise Unreachable
+                raise UnreachableError
             if len(self._waiters) >= MAX_WAITING:
-                raise Exhausted
+                raise ExhaustedError
             waiter = _Waiter()
             self._waiters.append(waiter)
         self._wake.set()
@@ -93,7 +93,7 @@ class Pool:
             if waiter.error is not None:
                 raise waiter.error
             self._waiters.remove(waiter)
-        raise Exhausted
+        raise ExhaustedError
 
     def release(self, link: Link) -> None:
         """Take a connection back after a statement that ended."""
@@ -110,9 +110,9 @@ class Pool:
         self._wake.set()
 
     def release_waiters(self) -> None:
-        """Send everybody who waits away with Exhausted."""
+        """Send everybody who waits away with ExhaustedError."""
         with self._lock:
-            self._fail_waiters(Exhausted)
+            self._fail_waiters(ExhaustedError)
 
     def close(self) -> None:
         """Close what is idle and open nothing more."""
@@ -180,7 +180,7 @@ class Pool:
             if self._open:
                 # Full, not gone: the connections that there are go on serving.
                 return
-            self._fail_waiters(Unreachable)
+            self._fail_waiters(UnreachableError)
             changed, self._reachable = self._reachable is not False, False
         if changed:
             self._on_change(False, str(error).strip().partition("\n")[0] or type(error).__name__)

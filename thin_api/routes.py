@@ -1,7 +1,7 @@
 """Which request is which statement: the whole of what the sidecar knows of the contract's operations.
 
-A route's parameters are what its statement takes, in order: "name" (the path's one variable part) and "body". All of them
-go in as text; the answer comes out as text.
+A route's parameters are what its statement takes, in order: "name" (the path's one variable part) and "body". All of
+them go in as text; the answer comes out as text.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import re
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from memory_plugin.thin_api.errors import BAD_REQUEST, NOT_FOUND, Refusal
+from memory_plugin.thin_api.errors import BAD_REQUEST, NOT_FOUND, RefusedError
 
 
 class Route(NamedTuple):
-    """One operation. `reads` marks a statement that changes nothing, so that it may be run again after a lost connection."""
+    """One operation; `reads` says that its statement changes nothing and may be run again after a lost connection."""
 
     method: str
     path: str
@@ -84,7 +84,7 @@ _FIXED, _PATTERNS = _by_path()
 
 
 def match(method: str, path: str, *, encoded: bool) -> tuple[Route, bytes]:
-    """Return the route and its variable part as bytes; a Refusal of 404 or 405 where there is none.
+    """Return the route and its variable part as bytes; a RefusedError of 404 or 405 where there is none.
 
     `path` is text of one character a byte. It is matched before it is decoded where the server shows it as it was sent
     (`encoded`), so that %2F in a name is never a separator. granian shows it decoded: there %2F has become a slash,
@@ -100,9 +100,9 @@ def match(method: str, path: str, *, encoded: bool) -> tuple[Route, bytes]:
                 name = unquote_to_bytes(found[1]) if encoded else found[1].encode("latin-1", "replace")
                 break
         else:
-            raise Refusal(404, NOT_FOUND, "no such path")
+            raise RefusedError(404, NOT_FOUND, "no such path")
     route = methods.get(method)
     if route is None:
         allow = ", ".join(sorted(methods))
-        raise Refusal(405, BAD_REQUEST, f"method not allowed here; allowed: {allow}", allow=allow)
+        raise RefusedError(405, BAD_REQUEST, f"method not allowed here; allowed: {allow}", allow=allow)
     return route, name

@@ -2,15 +2,16 @@
 
 What granian (2.8) does, and what is chosen because of it:
 - It calls the application from a pool of threads that grows as needed (from 2.7.2 on: before, one long request could
-  starve others) and shrinks after 30 idle seconds. A request that finds no thread waits, unseen, in a queue of granian's own,
-  and its time would run without us. So THREADS covers everybody that can be inside at a time: those with a connection,
-  those in line for one (pool.MAX_WAITING), those reading a body (body.READERS). Measured: 16 or 300 threads make no
-  difference to throughput at 8 clients, since threads that wait cost nothing but memory.
+  starve others) and shrinks after 30 idle seconds. A request that finds no thread waits, unseen, in granian's own queue
+  while its time runs. So there are threads for everybody that can be inside at once: those with a connection, those in
+  line for one (pool.MAX_WAITING), those reading a body (body.READERS). As a ceiling 16 or 300 measured the same with 8
+  clients: threads that wait cost a little memory, and there are never more than requests.
 - `backpressure` bounds accepted connections, idle keep-alive ones included, not requests: a small one lets idle clients
   shut new ones out. An idle connection is closed after KEEP_ALIVE.
-- It listens with SO_REUSEPORT, so a second sidecar on one address would start and take half of the requests: the address
-  is tried without that option first.
-- On SIGTERM it stops accepting, finishes the requests that are in and closes idle connections; DRAIN later it kills the worker.
+- It listens with SO_REUSEPORT, so a second sidecar on one address would start and take half of the requests: the
+  address is tried without that option first.
+- On SIGTERM it stops accepting, finishes the requests that are in and closes idle connections; DRAIN later it kills
+  the worker.
 - A worker that dies is replaced at once; one that dies again within 5.5 s ends the server, with status 1.
 - Should the parent be killed, the worker would live on and keep the address: it watches its parent and ends.
 - Its own messages below errors are switched off; ours are one line a start and a stop.
@@ -38,6 +39,7 @@ from memory_plugin.thin_api.log import log
 from memory_plugin.thin_api.settings import Settings, described
 
 SPARE_THREADS = 24
+EVERY_ADDRESS = "0.0.0.0"  # noqa: S104 (asked for by a setting without a host)
 CONNECTIONS = 4096
 BACKLOG = 1024
 KEEP_ALIVE = 60.0
@@ -55,7 +57,7 @@ def run(settings: Settings) -> int:
     try:
         address = _bindable(settings.host, settings.port)
     except AddressError as error:
-        print(f"memory-plugin: cannot listen on {settings.host}:{settings.port}: {error}", file=sys.stderr)
+        sys.stderr.write(f"memory-plugin: cannot listen on {settings.host}:{settings.port}: {error}\n")
         return EXIT_ADDRESS
     shown = f"[{address}]:{settings.port}" if ":" in address else f"{address}:{settings.port}"
     log("started", address=shown, database=described(settings), pool=settings.pool_size, pid=os.getpid())
@@ -116,12 +118,13 @@ def _bindable(host: str, port: int) -> str:
             try:
                 _try(socket.AF_INET6, "::", port)
             except AddressError:
-                if _is_free(socket.AF_INET, "0.0.0.0", port):  # IPv6 alone is the trouble
-                    return "0.0.0.0"
+                if _is_free(socket.AF_INET, EVERY_ADDRESS, port):
+                    # IPv6 alone is the trouble.
+                    return EVERY_ADDRESS
                 raise
             return "::"
-        _try(socket.AF_INET, "0.0.0.0", port)
-        return "0.0.0.0"
+        _try(socket.AF_INET, EVERY_ADDRESS, port)
+        return EVERY_ADDRESS
     try:
         family, _, _, _, sockaddr = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError:

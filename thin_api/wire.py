@@ -1,8 +1,8 @@
 """One statement over one connection, with a deadline that holds even when the server says nothing at all.
 
 A statement_timeout is the server's to keep: a stopped or unreachable server keeps none, and behind a transaction pooler
-it cannot be set for a session. So the deadline is kept here, on libpq's asynchronous calls. Parameters travel as text in
-the unnamed statement of the extended protocol, in one round trip: nothing stays prepared, and a pooler has nothing to lose.
+it cannot be set for a session. So the deadline is kept here, on libpq's asynchronous calls. Parameters travel as text
+in the unnamed statement of the extended protocol, in one round trip: nothing stays prepared, so it suits a pooler.
 
 The answer counts only once the server is ready for the next statement. In the extended protocol it reports a statement
 complete *before* it commits, so an acknowledgement any earlier could be of a write that is then lost.
@@ -22,7 +22,7 @@ from psycopg.pq.abc import PGconn, PGresult
 from memory_plugin.thin_api.errors import SqlError
 
 
-class Lost(Exception):
+class LostError(Exception):
     """The connection broke; `sent` is False only when the server cannot have seen the statement."""
 
     def __init__(self, sent: bool) -> None:
@@ -30,7 +30,7 @@ class Lost(Exception):
         self.sent = sent
 
 
-class Expired(Exception):
+class ExpiredError(Exception):
     """The server did not answer by the deadline; what became of the statement is not known."""
 
 
@@ -70,7 +70,7 @@ class Link:
         try:
             pgconn.send_query_params(statement, parameters)
         except psycopg.Error:
-            raise Lost(sent=False) from None
+            raise LostError(sent=False) from None
         try:
             if pgconn.flush():
                 self._finish_sending(deadline)
@@ -88,7 +88,7 @@ class Link:
                 elif refused is None:
                     refused = _refused(result)
         except psycopg.Error:
-            raise Lost(sent=True) from None
+            raise LostError(sent=True) from None
         if refused is not None:
             raise refused
         return value
@@ -104,7 +104,7 @@ class Link:
         while True:
             left = deadline - monotonic()
             if left <= 0:
-                raise Expired
+                raise ExpiredError
             if ready := poller.poll(ceil(left * 1000)):
                 return ready[0][1]
 
@@ -119,7 +119,7 @@ def _refused(result: PGresult) -> SqlError:
     sqlstate = result.error_field(DiagnosticField.SQLSTATE)
     if sqlstate is None:
         # libpq's own words: the connection broke before the server had said anything.
-        raise Lost(sent=True)
+        raise LostError(sent=True)
     message = result.error_field(DiagnosticField.MESSAGE_PRIMARY) or b""
     detail = result.error_field(DiagnosticField.MESSAGE_DETAIL)
     return SqlError(

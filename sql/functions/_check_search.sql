@@ -51,6 +51,7 @@ end
 $function$;
 
 comment on function memory_plugin._check_search(
-    text[], integer, memory_plugin._filter, double precision, double precision, double precision, double precision, integer
+    text[], integer, memory_plugin._filter, double precision, double precision, double precision, double precision,
+    integer
 ) is
     'The rules of a search request: MP001 naming the field.';

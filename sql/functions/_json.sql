@@ -1,4 +1,5 @@
--- Reading a JSON body: the value of one member in its SQL type. Absent and null are null; a wrong JSON type raises MP001.
+-- Reading a JSON body: the value of one member in its SQL type. Absent and null are null; a wrong JSON type
+-- raises MP001.
 
 create or replace function memory_plugin._json_body(p_body json)
 returns void
@@ -206,7 +207,8 @@ end
 $function$;
 
 comment on function memory_plugin._json_embedding(json) is
-    'An embedding member as a vector; [] is null. MP001: not finite numbers; MP002: unreadable and of other dimensions.';
+    'An embedding member as a vector; [] is null. MP001: not finite numbers; MP002: unreadable and of other '
+    'dimensions.';
 
 create or replace function memory_plugin._rfc3339(p_time timestamptz)
 returns text

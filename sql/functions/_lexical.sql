@@ -36,4 +36,5 @@ end
 $function$;
 
 comment on function memory_plugin._lexical_candidates(text[], text, memory_plugin._filter, integer) is
-    'The p_limit best memories for the words of a query, best first. exact: no better one exists. scored: rows looked at.';
+    'The p_limit best memories for the words of a query, best first. exact: no better one exists. scored: rows '
+    'looked at.';

@@ -35,4 +35,5 @@ end
 $function$;
 
 comment on function memory_plugin._listing(text[], text, memory_plugin._filter, integer, integer) is
-    'Memories pinned first, then newest first, ties by id and namespace; p_substring, if given, must occur in the content.';
+    'Memories pinned first, then newest first, ties by id and namespace; p_substring, if given, must occur in '
+    'the content.';

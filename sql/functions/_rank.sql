@@ -83,5 +83,6 @@ comment on function memory_plugin._rank(
     memory_plugin._candidate[], memory_plugin._candidate[], integer, integer, double precision, double precision,
     double precision, double precision, boolean
 ) is
-    'Fuse the lists of one or two arms (null: an arm that did not run), weigh by age where asked, and fetch one page of memories. Two arms: the weighted mean '
-    'of min-max scores over the union of both lists. A half-life multiplies the score by 2^(-age / half-life).';
+    'Fuse the lists of one or two arms (null: an arm that did not run), weigh by age where asked, and fetch one '
+    'page of memories. Two arms: the weighted mean of min-max scores over the union of both lists. A half-life '
+    'multiplies the score by 2^(-age / half-life).';

@@ -109,7 +109,8 @@ end
 $function$;
 
 comment on function memory_plugin._check_embedding(@extschema:vector@.vector) is
-    'The embedding, brought to unit length where its own is extreme. MP002: other dimensions than the store; MP001: all zeros.';
+    'The embedding, brought to unit length where its own is extreme. MP002: other dimensions than the store; '
+    'MP001: all zeros.';
 
 create or replace function memory_plugin._trim(p_text text)
 returns text

@@ -92,4 +92,5 @@ comment on function memory_plugin._search(
     text[], text, text[], integer, @extschema:vector@.vector, text[], timestamptz, timestamptz, double precision,
     double precision, double precision, double precision, integer, boolean
 ) is
-    'The one search under search() and v1_search(): the rules, the live namespaces, one or both arms, fusion, one page.';
+    'The one search under search() and v1_search(): the rules, the live namespaces, one or both arms, fusion, '
+    'one page.';

@@ -16,7 +16,8 @@ end
 $function$;
 
 comment on function memory_plugin._start_namespace(text, text, timestamptz, jsonb) is
-    'Make sure that a live namespace stands under this name: an expired one goes, with its memories; a live one stays as it is.';
+    'Make sure that a live namespace stands under this name: an expired one goes, with its memories; a live one '
+    'stays as it is.';
 
 create or replace function memory_plugin._kind_of_namespace(p_name text)
 returns text

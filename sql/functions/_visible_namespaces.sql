@@ -19,7 +19,8 @@ end
 $function$;
 
 comment on function memory_plugin._visible_namespaces(text[]) is
-    'The namespaces that the caller may see: for a reader those that the setting memory_plugin.namespaces lists, else all.';
+    'The namespaces that the caller may see: for a reader those that the setting memory_plugin.namespaces '
+    'lists, else all.';
 
 create or replace function memory_plugin._session_namespaces()
 returns text[]

@@ -73,8 +73,10 @@ $function$;
 comment on function memory_plugin.commit_memory(
     text, text, text, text, uuid, timestamptz, jsonb, boolean, @extschema:vector@.vector
 ) is
-    'Store a memory and return its id. A namespace that nobody created is created, its kind taken from the name. id makes '
-    'the call idempotent: the same id in the same namespace is updated in place, created_at kept. kind: fact, summary or '
+    'Store a memory and return its id. A namespace that nobody created is created, its kind taken from the '
+    'name. id makes '
+    'the call idempotent: the same id in the same namespace is updated in place, created_at kept. kind: fact, '
+    'summary or '
     'checkpoint; source: agent, runtime or user; propagation: a JSON object; embedding: the store''s dimensions. '
     'Errors: MP001 for a bad argument, MP002 for other dimensions.';
 

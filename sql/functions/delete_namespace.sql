@@ -29,6 +29,7 @@ end
 $function$;
 
 comment on function memory_plugin.delete_namespace(text) is
-    'Delete a namespace and its memories; of more than 10,000 the rows are hidden at once and removed by sweep(). Errors: MP001 for a bad name, MP004 where there is no such live namespace.';
+    'Delete a namespace and its memories; of more than 10,000 the rows are hidden at once and removed by '
+    'sweep(). Errors: MP001 for a bad name, MP004 where there is no such live namespace.';
 
 revoke all on function memory_plugin.delete_namespace(text) from public;

@@ -25,7 +25,8 @@ end
 $function$;
 
 comment on function memory_plugin.forget_memory(uuid, text) is
-    'Delete one memory of the namespace that asks. A row of another namespace under the same id is neither changed nor '
+    'Delete one memory of the namespace that asks. A row of another namespace under the same id is neither '
+    'changed nor '
     'revealed. Errors: MP001 for a bad name, MP005 where there is no such live memory.';
 
 revoke all on function memory_plugin.forget_memory(uuid, text) from public;

@@ -46,7 +46,8 @@ end
 $function$;
 
 comment on function memory_plugin.patch_namespace(text, timestamptz, jsonb, boolean, boolean) is
-    'Change expires_at, metadata or both of a namespace; null leaves a field as it is, clear_expires_at and clear_metadata '
+    'Change expires_at, metadata or both of a namespace; null leaves a field as it is, clear_expires_at and '
+    'clear_metadata '
     'empty it. Errors: MP001 for a bad argument or nothing to change, MP004 where there is no such live namespace.';
 
 revoke all on function memory_plugin.patch_namespace(text, timestamptz, jsonb, boolean, boolean) from public;

@@ -37,10 +37,14 @@ comment on function memory_plugin.search(
     text[], text, text[], integer, @extschema:vector@.vector, text[], timestamptz, timestamptz, double precision,
     double precision, double precision, double precision, integer, boolean
 ) is
-    'Search live memories of the namespaces named, and of no other. No query and no embedding: pinned first, then newest. '
-    'query: any of its words, ranked; a single character matches as a substring. embedding: by cosine similarity. Both: fused '
-    'by lexical_weight and semantic_weight. kinds, sources, created_after and created_before restrict; min_score cuts; '
-    'recency_half_life (seconds) halves the score of a memory that old; max_results 1 to 100 (0: 20), skip_results for the next '
+    'Search live memories of the namespaces named, and of no other. No query and no embedding: pinned first, '
+    'then newest. '
+    'query: any of its words, ranked; a single character matches as a substring. embedding: by cosine '
+    'similarity. Both: fused '
+    'by lexical_weight and semantic_weight. kinds, sources, created_after and created_before restrict; '
+    'min_score cuts; '
+    'recency_half_life (seconds) halves the score of a memory that old; max_results 1 to 100 (0: 20), '
+    'skip_results for the next '
     'page; explain fills parts. Errors: MP001 for a bad argument, MP002 for other dimensions.';
 
 revoke all on function memory_plugin.search(

@@ -49,7 +49,8 @@ as $function$
 $function$;
 
 comment on function memory_plugin.stats() is
-    'One object of facts about this store: versions, dimensions, migrations, namespaces and memories (live, by kind, pinned, '
+    'One object of facts about this store: versions, dimensions, migrations, namespaces and memories (live, by '
+    'kind, pinned, '
     'without embedding, expired and not yet swept), bytes of tables and indexes. Reads every row once.';
 
 revoke all on function memory_plugin.stats() from public;

@@ -33,7 +33,8 @@ end
 $function$;
 
 comment on function memory_plugin.upsert_namespace(text, text, timestamptz, jsonb) is
-    'Create a namespace, or replace kind, expires_at and metadata of the one there; created_at stays. An expired namespace '
+    'Create a namespace, or replace kind, expires_at and metadata of the one there; created_at stays. An '
+    'expired namespace '
     'starts anew, without its old memories. kind: workspace, team, org or custom. metadata: a JSON object. '
     'Errors: MP001 for a bad argument.';
 

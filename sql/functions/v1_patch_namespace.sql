@@ -25,6 +25,7 @@ end
 $function$;
 
 comment on function memory_plugin.v1_patch_namespace(text, json) is
-    'PATCH /v1/namespaces/{name}: NamespacePatch in, Namespace out; an explicit null clears a field. Errors: MP001, MP004.';
+    'PATCH /v1/namespaces/{name}: NamespacePatch in, Namespace out; an explicit null clears a field. Errors: '
+    'MP001, MP004.';
 
 revoke all on function memory_plugin.v1_patch_namespace(text, json) from public;

@@ -40,7 +40,8 @@ comment on type memory_plugin._filter is 'Which memories a search may return; a 
 
 create type memory_plugin._candidate as (namespace text, id uuid, score double precision);
 
-comment on type memory_plugin._candidate is 'One row of one search arm, best first in an array; score: higher is better.';
+comment on type memory_plugin._candidate is
+    'One row of one search arm, best first in an array; score: higher is better.';
 
 create type memory_plugin._search_answer as (
     hits memory_plugin.memory_hit[],
@@ -51,5 +52,6 @@ create type memory_plugin._search_answer as (
 );
 
 comment on type memory_plugin._search_answer is
-    'A search and how it was found. mode: listing, substring, lexical, semantic or hybrid; exact: no better row exists; '
+    'A search and how it was found. mode: listing, substring, lexical, semantic or hybrid; exact: no better row '
+    'exists; '
     'candidates: rows scored; degraded: the arm that could not run.';

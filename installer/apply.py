@@ -11,20 +11,11 @@ from dataclasses import dataclass, field
 import psycopg
 
 from memory_plugin import __version__
-from memory_plugin.installer import discover, plpython, sources, statements, waiting
+from memory_plugin.installer import catalog, discover, functions, plpython, sources, statements, waiting
 from memory_plugin.installer import plan as planning
 from memory_plugin.installer.connect import Connection, open_connection, server_error
-from memory_plugin.installer.errors import (
-    ExtensionForbiddenError,
-    InstallError,
-    LockTimeoutError,
-    MigrationFailedError,
-    MissingPrivilegeError,
-    PlpythonMissingError,
-    ServerUnreachableError,
-    VectorMissingError,
-    one_line,
-)
+from memory_plugin.installer.errors import ExtensionForbiddenError, VectorMissingError, one_line
+from memory_plugin.installer.failure import statement_failure
 from memory_plugin.installer.plan import Plan
 from memory_plugin.installer.settings import Settings
 from memory_plugin.installer.sources import Migration, Sources
@@ -46,9 +37,9 @@ COMMENT_LEDGER = (
     "'The migrations this database has: which file (sha256), by which program, when, by whom.';"
 )
 CREATE_VECTOR = "create extension if not exists vector with schema {schema};"
-FUNCTION_SETTINGS = "set local search_path = pg_catalog, pg_temp; set local check_function_bodies = off;"
 _CONCURRENT_INDEX = re.compile(
-    r"create\s+(?:unique\s+)?index\s+concurrently\s+(?:if\s+not\s+exists\s+)?\"?(?P<name>[a-z0-9_]+)\"?\s+on\b", re.IGNORECASE
+    r"create\s+(?:unique\s+)?index\s+concurrently\s+(?:if\s+not\s+exists\s+)?\"?(?P<name>[a-z0-9_]+)\"?\s+on\b",
+    re.IGNORECASE,
 )
 
 
@@ -88,7 +79,11 @@ class Apply:
                     self._adopt(plan)
                     continue
                 if not plan.run:
-                    self._functions(plan)
+                    self.outcome.functions = functions.apply(self._connection, self._settings, self._source, plan)
+                    self._report(f"applied the functions ({self.outcome.functions} files)")
+                    self.outcome.plpython, line = functions.apply_plpython(self._connection, self._settings, plan)
+                    self._report(line)
+                    self.outcome.notes.append(line)
                     self._connection.commit()
                     return plan
                 migration = plan.run[0]
@@ -130,14 +125,15 @@ class Apply:
     def _no_transaction(self, migration: Migration, plan: Plan) -> None:
         """Run one migration statement by statement on a second connection, while the first holds the lock.
 
-        The holder's transaction only looks at the ledger before: idle, it keeps no snapshot and no lock on our tables, so
-        `create index concurrently` does not wait for it.
+        The holder's transaction only looks at the ledger before: idle, it keeps no lock on our tables and no snapshot,
+        so `create index concurrently` does not wait for it. The look must be the simple protocol's, that is without
+        parameters: an unnamed portal would keep its snapshot until the next statement.
         """
         began = time.monotonic()
         with self._step(f"applying {migration.name}"):
             waiting.begin_locked(self._connection, self._settings)
-            query = "select 1 from memory_plugin.schema_migrations where name = %s"
-            if self._connection.execute(query, (migration.name,)).fetchone() is not None:
+            names = self._connection.execute("select name from memory_plugin.schema_migrations").fetchall()
+            if (migration.name,) in names:
                 self._connection.rollback()
                 return
             worker = open_connection(self._settings, "install", autocommit=True)
@@ -169,7 +165,7 @@ class Apply:
     def _invalid(worker: Connection, text: str) -> list[str]:
         """Return the indexes that the text builds concurrently and that are there, unfinished."""
         names = {match["name"].lower() for match in _CONCURRENT_INDEX.finditer(statements.without_comments(text))}
-        rows = worker.execute(discover.INVALID_INDEXES).fetchall()
+        rows = worker.execute(catalog.INVALID_INDEXES).fetchall()
         return sorted(name for (name,) in rows if isinstance(name, str) and name in names)
 
     @staticmethod
@@ -181,7 +177,8 @@ class Apply:
     def _record(self, migration: Migration, *, adopted: bool = False) -> None:
         """Write the ledger row."""
         self._connection.execute(
-            "insert into memory_plugin.schema_migrations (name, sha256, program_version, adopted) values (%s, %s, %s, %s)",
+            "insert into memory_plugin.schema_migrations (name, sha256, program_version, adopted) "
+            "values (%s, %s, %s, %s)",
             (migration.name, migration.sha256, __version__, adopted),
         )
 
@@ -202,73 +199,14 @@ class Apply:
                 raise VectorMissingError(detail) from None
             raise
 
-    def _functions(self, plan: Plan) -> None:
-        """Apply every function, all in the one transaction that holds the lock."""
-        connection = self._connection
-        connection.execute(FUNCTION_SETTINGS)
-        what = "the functions"
-        with waiting.Watch(self._settings, connection.info.backend_pid) as watch:
-            try:
-                if self._source.retired.strip():
-                    what = "sql/functions/_retired.sql"
-                    connection.execute(sources.render(self._source.retired, plan.placeholders, what))
-                for source in self._source.functions:
-                    what = f"sql/functions/{source.name}.sql"
-                    connection.execute(sources.render(source.text, plan.placeholders, what))
-            except psycopg.Error as error:
-                raise self._failure(error, what, watch, "no function was changed") from None
-        self.outcome.functions = len(self._source.functions)
-        self._report(f"applied the functions ({len(self._source.functions)} files)")
-        self._plpython(plan)
-
-    def _plpython(self, plan: Plan) -> None:
-        """Apply, keep or drop the PL/Python functions; in `auto` their failure is a note, never the install's."""
-        decision, reason = plan.plpython, plan.plpython_reason
-        if decision == "apply":
-            try:
-                with self._connection.transaction():
-                    self._connection.execute("create extension if not exists plpython3u")
-                    # A package removed after the extension was made shows only when the language is used.
-                    self._connection.execute("do 'pass' language plpython3u")
-                    for name in self._plpython_names:
-                        self._connection.execute(plpython.build(name, plan.placeholders))
-            except psycopg.Error as error:
-                if error.sqlstate is None:
-                    raise
-                reason = one_line(error.diag.message_primary or str(error))
-                if self._settings.plpython == "require":
-                    raise PlpythonMissingError(reason) from None
-                decision = "drop"
-        if decision == "drop":
-            self._drop_plpython()
-        self.outcome.plpython = decision in ("apply", "keep")
-        words = {"apply": "applied", "keep": "kept", "drop": "dropped", "skip": "not applied"}
-        line = f"PL/Python functions {words[decision]}: {reason}"
-        self.outcome.notes.append(line)
-        self._report(line)
-
-    def _drop_plpython(self) -> None:
-        """Drop our PL/Python functions, whatever their arguments once were."""
-        for (signature,) in self._connection.execute(_PLPYTHON_SIGNATURES, (list(self._plpython_names),)).fetchall():
-            self._connection.execute(f"drop function {signature}")
-
     @contextmanager
     def _failing(self, migration: Migration, watch: waiting.Watch) -> Iterator[None]:
         """Turn the failure of a migration's own statement into ours."""
         try:
             yield
         except psycopg.Error as error:
-            kept = "" if migration.transactional else "its finished statements are kept, the next run goes on from there"
-            raise self._failure(error, migration.name, watch, kept) from None
-
-    def _failure(self, error: psycopg.Error, what: str, watch: waiting.Watch, kept: str) -> InstallError:
-        """Return our error for a failed statement of a file."""
-        ours = server_error(error, self._settings, what)
-        if isinstance(ours, LockTimeoutError):
-            return LockTimeoutError(f"{what} waited {self._settings.lock_timeout_s:g} s for {watch.blockers or 'an unknown holder'}")
-        if isinstance(ours, MissingPrivilegeError | ServerUnreachableError):
-            return ours
-        return MigrationFailedError(ours.detail, hint=f"mend the cause and run this again: {kept}" if kept else None)
+            kept = "" if migration.transactional else "the next run goes on after its finished statements"
+            raise statement_failure(error, self._settings, migration.name, watch, kept) from None
 
     @contextmanager
     def _step(self, doing: str) -> Iterator[None]:
@@ -280,12 +218,3 @@ class Apply:
         finally:
             if not self._connection.closed:
                 self._connection.rollback()
-
-
-_PLPYTHON_SIGNATURES = """
-select p.oid::regprocedure::text
-from pg_catalog.pg_proc as p
-inner join pg_catalog.pg_language as l on l.oid = p.prolang
-where
-    p.pronamespace = 'memory_plugin'::regnamespace and l.lanname = 'plpython3u' and p.proname = any(%s)
-"""

@@ -35,6 +35,7 @@ START_TIMEOUT_S = 60
 # sun_path holds 107 bytes on Linux and 103 on macOS.
 _LONGEST_SOCKET = 103
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9_./+ -]*")
+_SOCKET_PREFIX = "memory-plugin-socket-"
 _LOG_BYTES_KEPT = 10_000_000
 
 
@@ -55,7 +56,8 @@ def initialise(cluster: Path, programs: Path, account: Account | None, version: 
         fresh.mkdir(mode=0o700)
         if account is not None:
             os.chown(fresh, account.uid, account.gid)
-        command: list[str | Path] = [programs / "bin" / "initdb", "-D", fresh, "-U", SUPERUSER, "--encoding=UTF8", "--data-checksums"]
+        command: list[str | Path] = [programs / "bin" / "initdb", "-D", fresh, f"--username={SUPERUSER}"]
+        command += ["--encoding=UTF8", "--data-checksums"]
         # Text search tells words apart and lower-cases them by the C library's ctype, whatever the collation.
         command += ["--locale=C", f"--lc-ctype={locale}", "--auth=reject", "--auth-local=peer"]
         if version >= 17:
@@ -69,7 +71,9 @@ def initialise(cluster: Path, programs: Path, account: Account | None, version: 
     if status:
         raise EmbeddedServerError(f"initdb failed: {printed.strip()[-500:]}")
     names = {"root", account.name if account else pwd.getpwuid(os.geteuid()).pw_name}
-    (fresh / "pg_hba.conf").write_text("# The account that runs the server, and root.\nlocal all all peer map=embedded\n")
+    (fresh / "pg_hba.conf").write_text(
+        "# The account that runs the server, and root.\nlocal all all peer map=embedded\n"
+    )
     (fresh / "pg_ident.conf").write_text("".join(f'embedded "{name}" all\n' for name in sorted(names)))
     fresh.rename(cluster)
 
@@ -77,15 +81,10 @@ def initialise(cluster: Path, programs: Path, account: Account | None, version: 
 def find_running(cluster: Path) -> Address | None:
     """Return where the server answers, waiting while it starts or recovers; None when it does not run."""
     deadline = time.monotonic() + START_TIMEOUT_S
-    while True:
-        try:
-            lines = (cluster / "postmaster.pid").read_text().splitlines()
-        except FileNotFoundError:
-            return None
-        pid = int(lines[0]) if lines and lines[0].isdigit() else 0
+    while (cluster / "postmaster.pid").exists():
+        pid, address = _listed(cluster)
         reason = "it has not opened its socket"
-        if len(lines) > 4 and lines[4].startswith("/"):
-            address = Address(Path(lines[4]), int(lines[3]))
+        if address is not None:
             try:
                 with connect(address, "postgres") as connection:
                     (directory,) = one(connection, "select current_setting('data_directory')")
@@ -96,21 +95,37 @@ def find_running(cluster: Path) -> Address | None:
                 reason = str(error)
         if not _runs(pid, cluster):
             _drop_stale(cluster, pid)
-            return None
+            break
         if time.monotonic() > deadline:
-            raise EmbeddedServerError(f"process {pid} serves {cluster} and cannot be reached: {reason}", hint=f"kill {pid}")
+            raise EmbeddedServerError(
+                f"process {pid} serves {cluster} and cannot be reached: {reason}", hint=f"kill {pid}"
+            )
         time.sleep(0.1)
+    return None
+
+
+def _listed(cluster: Path) -> tuple[int, Address | None]:
+    """Return what the pid file says: the server's process and, once it has come that far, where it listens."""
+    try:
+        lines = (cluster / "postmaster.pid").read_text().splitlines()
+    except FileNotFoundError:
+        lines = []
+    pid = int(lines[0]) if lines and lines[0].isdigit() else 0
+    if len(lines) > 4 and lines[3].isdigit() and lines[4].startswith("/"):
+        return pid, Address(Path(lines[4]), int(lines[3]))
+    return pid, None
 
 
 def _runs(pid: int, cluster: Path) -> bool:
     """Tell whether a process is the server of this cluster, not another one that was given its number since."""
     try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except FileNotFoundError:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
         if Path("/proc/self").exists():
             return False
-        command = subprocess.run(["ps", "-o", "command=", "-p", str(pid)], capture_output=True, check=False).stdout
-    return os.fsencode(cluster) in command
+        shown = subprocess.run(["ps", "-o", "command=", "-p", str(pid)], capture_output=True, check=False).stdout
+        words = shown.strip().split(b" -", maxsplit=1)
+    return words[0].endswith(b"/postgres") and any(os.fsencode(cluster) in word for word in words[1:])
 
 
 def _drop_stale(cluster: Path, pid: int) -> None:
@@ -154,13 +169,13 @@ def launch(cluster: Path, programs: Path, account: Account | None) -> Address:
         if "pre-existing shared memory block" not in tail or time.monotonic() > deadline:
             break
         time.sleep(0.2)
-    if address.socket_dir != cluster:
-        shutil.rmtree(address.socket_dir, ignore_errors=True)
+    _remove_socket_dir(address.socket_dir)
     raise EmbeddedServerError(f"it does not start: {tail or printed}", hint=f"see {log}")
 
 
-def stop(cluster: Path, programs: Path, account: Account | None, address: Address) -> None:
+def stop(cluster: Path, programs: Path, account: Account | None) -> None:
     """Stop the server: connections are ended, what was committed is on disk."""
+    _, address = _listed(cluster)
     pg_ctl: list[str | Path] = [programs / "bin" / "pg_ctl", "stop", "-D", cluster, "-w", "-s", "-t", "30", "-m"]
     status, printed = pgprograms.run(account, [*pg_ctl, "fast"], cluster)
     if status:
@@ -168,20 +183,28 @@ def stop(cluster: Path, programs: Path, account: Account | None, address: Addres
         status, printed = pgprograms.run(account, [*pg_ctl, "immediate"], cluster)
     if status and (cluster / "postmaster.pid").exists():
         raise EmbeddedServerError(f"it does not stop: {printed}")
-    if address.socket_dir != cluster:
-        shutil.rmtree(address.socket_dir, ignore_errors=True)
+    if address is not None:
+        _remove_socket_dir(address.socket_dir)
 
 
 def _socket_dir(cluster: Path, account: Account | None) -> Path:
     """Return a folder for the socket that only the server's account can enter, with a name short and plain enough."""
     if len(os.fsencode(cluster / f".s.PGSQL.{PORT}.lock")) <= _LONGEST_SOCKET and _PLAIN_PATH.fullmatch(str(cluster)):
         return cluster
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    base = Path("/tmp") if account is not None or len(runtime) > 40 or not _PLAIN_PATH.fullmatch(runtime) else Path(runtime)
-    folder = Path(tempfile.mkdtemp(prefix="memory-plugin-", dir=base if base.is_dir() else "/tmp"))
+    # Not TMPDIR, which can be long itself. What mkdtemp makes is open to its owner alone.
+    base = os.environ.get("XDG_RUNTIME_DIR", "") if account is None else ""
+    if len(base) > _LONGEST_SOCKET // 2 or not _PLAIN_PATH.fullmatch(base) or not os.access(base, os.W_OK):
+        base = "/tmp"  # noqa: S108
+    folder = Path(tempfile.mkdtemp(prefix=_SOCKET_PREFIX, dir=base))
     if account is not None:
         os.chown(folder, account.uid, account.gid)
     return folder
+
+
+def _remove_socket_dir(folder: Path) -> None:
+    """Remove the folder that was made for a socket, after its server is gone; leave the data's own."""
+    if folder.name.startswith(_SOCKET_PREFIX) and not (folder / "PG_VERSION").exists():
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _log_tail(log: Path, start: int) -> str:
@@ -208,6 +231,5 @@ def connect(address: Address, database: str) -> psycopg.Connection[tuple[Any, ..
 
 def one(connection: psycopg.Connection[tuple[Any, ...]], query: LiteralString) -> tuple[Any, ...]:
     """Return the one row of a query."""
-    row = connection.execute(query).fetchone()
-    assert row is not None
+    (row,) = connection.execute(query).fetchall()
     return row

@@ -22,7 +22,9 @@ from memory_plugin.installer.settings import Settings
 Connection = psycopg.Connection[tuple[object, ...]]
 
 # libpq gives no SQLSTATE for a refused login: the server's words are all there is.
-_NOT_NOW = re.compile(r"too many (clients|connections)|connection slots|starting up|shutting down|in recovery mode|not yet accepting")
+_NOT_NOW = re.compile(
+    r"too many (clients|connections)|connection slots|starting up|shutting down|in recovery mode|not yet accepting"
+)
 _REFUSED = re.compile(
     r"authentication failed|no password supplied|password is required|no pg_hba\.conf entry|no such (user|database)"
     r"|not (currently accepting|permitted to log in)|(role|database) .* does not exist|permission denied for database"
@@ -76,7 +78,8 @@ def server_error(error: psycopg.Error, settings: Settings, doing: str) -> Instal
     if state == "25006":
         return MissingPrivilegeError(text, hint="the server or this role's settings allow reading only")
     if state.startswith(("08", "57P")) or (not state and isinstance(error, psycopg.OperationalError)):
-        return ServerUnreachableError(f"the connection was lost while {text}", hint="run this again: what was applied is kept")
+        hint = "run this again: what was applied is kept"
+        return ServerUnreachableError(f"the connection was lost while {text}", hint=hint)
     return InstallError(f"{text}{f' (SQLSTATE {state})' if state else ''}")
 
 

@@ -63,7 +63,8 @@ class Conninfo:
         if self.password:
             prefix = f"{prefix[: -len(self.password) - 1]}{MASK}@"
         params = tuple(
-            Param(p.keyword, MASK, f"{p.keyword}={MASK}") if p.keyword in SECRET_KEYWORDS else p for p in self.params
+            Param(p.keyword, MASK, f"{p.keyword}={MASK}") if p.keyword.lower() in SECRET_KEYWORDS else p
+            for p in self.params
         )
         return replace(self, prefix=prefix, password=MASK if self.password else "", params=params)
 
@@ -71,7 +72,7 @@ class Conninfo:
         """Return every secret, as written and decoded."""
         found = {self.password, unquote_to_bytes(self.password).decode("utf-8", "replace")}
         for param in self.params:
-            if param.keyword in SECRET_KEYWORDS:
+            if param.keyword.lower() in SECRET_KEYWORDS:
                 found |= {param.value, param.raw.partition("=")[2].strip()}
         return found - {""}
 
@@ -172,7 +173,7 @@ def _parse_pairs(text: str) -> list[Param]:
     while text[position:].strip():
         match = _PAIR.match(text, position)
         if match is None or match.end() == position:
-            raise ConninfoError("is not key=value pairs: a value with blanks goes in single quotes, ' and \\ after a \\")
+            raise ConninfoError("is not key=value pairs: a value with blanks goes in '', and ' or \\ after a \\")
         written = match["quoted"] if match["quoted"] is not None else match["plain"]
         value = re.sub(r"\\(.)", r"\1", written, flags=re.DOTALL)
         params.append(Param(match["keyword"], value, match.group().strip()))

@@ -1,9 +1,9 @@
 """The rules for the database URL: which search_path it carries, what is translated for libpq, what is hidden. No I/O.
 
-The URL derived from DATABASE_URL carries `search_path=memory_plugin,public`, whatever search_path it had for the platform
-itself. An explicit MEMORY_PLUGIN_DATABASE_URL is used as given. One from the command line keeps the search_path it names,
-and gets ours when it names none. The Go driver knows a `search_path` parameter and libpq does not: it becomes
-`options=-c search_path=...`, merged with the options that are there.
+The URL derived from DATABASE_URL carries `search_path=memory_plugin,public`, whatever search_path it had for the
+platform itself. An explicit MEMORY_PLUGIN_DATABASE_URL is used as given. One from the command line keeps the
+search_path it names, and gets ours when it names none. The Go driver knows a `search_path` parameter and libpq does
+not: it becomes `options=-c search_path=...`, merged with the options that are there.
 """
 
 from __future__ import annotations

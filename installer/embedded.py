@@ -11,66 +11,46 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import pwd
-import re
 import shlex
 import shutil
-import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
 
-from memory_plugin.installer import pgprograms
-from memory_plugin.installer.errors import EmbeddedServerError, one_line
+from memory_plugin.installer import cluster, pgprograms
+from memory_plugin.installer.cluster import Address
+from memory_plugin.installer.errors import EmbeddedServerError
 from memory_plugin.installer.pgprograms import Account
 
-if TYPE_CHECKING:
-    from typing_extensions import LiteralString
-
 DATABASE = "memory"
-LOG = "server.log"
-SUPERUSER = "postgres"
-PORT = 5432
 ROOT_STATE_DIR = Path("/var/lib/memory-plugin")
-# The name says who started a server: one that somebody else started is never stopped.
-CLUSTER_NAME = "memory-plugin"
-START_TIMEOUT_S = 60
-# sun_path holds 107 bytes on Linux and 103 on macOS.
-_LONGEST_SOCKET = 103
-_PLAIN_PATH = re.compile(r"/[A-Za-z0-9_./+ -]*")
-_LOG_BYTES_KEPT = 10_000_000
 
 
 class EmbeddedServer:
     """A running server; a context manager that gives it back at the end."""
 
-    def __init__(self, cluster: Path, programs: Path, account: Account | None, address: Address, found: bool) -> None:
+    def __init__(self, data: Path, programs: Path, account: Account | None, address: Address, found: bool) -> None:
         """Take hold of a server that runs; use `start` to get one."""
-        self.data_dir = cluster
+        self.data_dir = data
         self.found_running = found
         self.address = address
         self._programs = programs
         self._account = account
-        self._user: int | None = os.open(cluster / "PG_VERSION", os.O_RDONLY)
+        with cluster.connect(address, "postgres") as connection:
+            (self.version,) = cluster.one(connection, "select split_part(current_setting('server_version'), ' ', 1)")
+            (name,) = cluster.one(connection, "select current_setting('cluster_name')")
+            self._ours = name == cluster.CLUSTER_NAME
+        self._user: int | None = os.open(data / "PG_VERSION", os.O_RDONLY)
         fcntl.flock(self._user, fcntl.LOCK_SH)
-        with _connect(address, "postgres") as connection:
-            (self.version,) = _one(connection, "select split_part(current_setting('server_version'), ' ', 1)")
-            (name,) = _one(connection, "select current_setting('cluster_name')")
-            self._ours = name == CLUSTER_NAME
 
     @property
     def url(self) -> str:
         """Return the libpq URL of the database."""
-        return _url(self.address, DATABASE)
+        return cluster.url(self.address, DATABASE)
 
     @property
     def psql_line(self) -> str:
@@ -91,7 +71,7 @@ class EmbeddedServer:
             finally:
                 os.close(user)
             if self._ours:
-                cluster.stop(self.data_dir, self._programs, self._account, self.address)
+                cluster.stop(self.data_dir, self._programs, self._account)
 
     def __enter__(self) -> EmbeddedServer:
         return self
@@ -107,31 +87,37 @@ def start(
 ) -> EmbeddedServer:
     """Start the server of a data folder, or find it running, and see that the database is there.
 
-    Data that is there decides the version; fresh data gets `version`, 18 if none is named. `state_dir` is where root keeps
-    a copy of the programs when it needs one. Raises EmbeddedServerError (exit 24); nothing is changed when the account for
-    the server cannot enter the folder.
+    Data that is there decides the version; fresh data gets `version`, 18 if none is named. `state_dir` is where root
+    keeps a copy of the programs when it needs one. Raises EmbeddedServerError (exit 24); nothing is changed when the
+    account for the server cannot enter the folder.
     """
     if sys.platform == "win32":
         raise EmbeddedServerError("it runs on Linux and macOS", hint="give a server of your own with --database-url")
     folder = (data_dir or default_data_dir()).expanduser().resolve()
     try:
-        cluster = folder if (folder / "PG_VERSION").exists() else folder / "pgdata"
-        account = pgprograms.account_for(cluster.stat().st_uid if cluster.exists() else None)
+        data = folder if (folder / "PG_VERSION").exists() else folder / "pgdata"
+        account = pgprograms.account_for(data.stat().st_uid if data.exists() else None)
         pgprograms.refuse_closed(account, folder)
-        major = _version(cluster, version)
+        major = _version(data, version)
         programs = pgprograms.reachable(major, account, state_dir)
         pgprograms.make_folder(folder, 0o700 if account is None else 0o755)
-        with _starting_or_stopping(cluster):
-            if not (cluster / "PG_VERSION").exists():
-                _initialise(cluster, programs, account, major)
-            running = _find_running(cluster)
-            address = running or _launch(cluster, programs, account)
-            _ensure_database(address)
-            return EmbeddedServer(cluster, programs, account, address, found=running is not None)
+        with _starting_or_stopping(data):
+            if not (data / "PG_VERSION").exists():
+                cluster.initialise(data, programs, account, major)
+            running = cluster.find_running(data)
+            try:
+                address = running or cluster.launch(data, programs, account)
+                _ensure_database(address)
+                return EmbeddedServer(data, programs, account, address, found=running is not None)
+            except BaseException:
+                # Also when told to end just now: what was started here is not left behind.
+                if running is None:
+                    cluster.stop(data, programs, account)
+                raise
     except OSError as error:
         raise EmbeddedServerError(f"{error.strerror}: {error.filename or folder}") from error
     except psycopg.Error as error:
-        raise EmbeddedServerError(one_line(str(error))) from error
+        raise EmbeddedServerError(str(error)) from error
 
 
 def default_data_dir() -> Path:
@@ -142,25 +128,25 @@ def default_data_dir() -> Path:
     return (Path(home) if home.startswith("/") else Path.home() / ".local" / "share") / "memory-plugin"
 
 
-def _version(cluster: Path, wanted: int | None) -> int:
+def _version(data: Path, wanted: int | None) -> int:
     """Return the major version of the data that is there, else the one wanted."""
     try:
-        text = (cluster / "PG_VERSION").read_text().strip()
+        text = (data / "PG_VERSION").read_text().strip()
     except FileNotFoundError:
         return wanted or pgprograms.DEFAULT_VERSION
     if not text.isdigit() or int(text) not in pgprograms.VERSIONS:
         raise EmbeddedServerError(
-            f"{cluster} holds data of PostgreSQL {text[:20]!r}",
+            f"{data} holds data of PostgreSQL {text[:20]!r}",
             hint=f"the embedded versions are {', '.join(map(str, pgprograms.VERSIONS))}; choose another --data-dir",
         )
     return int(text)
 
 
 @contextlib.contextmanager
-def _starting_or_stopping(cluster: Path) -> Iterator[None]:
+def _starting_or_stopping(data: Path) -> Iterator[None]:
     """Hold the lock that lets one process at a time start or stop the server."""
     # Not the cluster's own folder where that is ours to make: it does not exist before the first start.
-    handle = os.open(cluster.parent if cluster.name == "pgdata" else cluster, os.O_RDONLY)
+    handle = os.open(data.parent if data.name == "pgdata" else data, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
@@ -170,8 +156,6 @@ def _starting_or_stopping(cluster: Path) -> Iterator[None]:
 
 def _ensure_database(address: Address) -> None:
     """Create the database if it is not there."""
-    with _connect(address, "postgres") as connection:
+    with cluster.connect(address, "postgres") as connection:
         if connection.execute("select from pg_database where datname = %s", [DATABASE]).fetchone() is None:
             connection.execute(sql.SQL("create database {}").format(sql.Identifier(DATABASE)))
-
-

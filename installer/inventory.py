@@ -12,7 +12,9 @@ from memory_plugin.installer.sources import Sources
 _IF_NOT_EXISTS = r"(?:if\s+not\s+exists\s+)?"
 _CREATE_TABLE = re.compile(rf"\bcreate\s+table\s+{_IF_NOT_EXISTS}memory_plugin\.(\w+)", re.IGNORECASE)
 _CREATE_TYPE = re.compile(r"\bcreate\s+type\s+memory_plugin\.(\w+)", re.IGNORECASE)
-_CREATE_INDEX = re.compile(rf"\bcreate\s+(?:unique\s+)?index\s+(?:concurrently\s+)?{_IF_NOT_EXISTS}(\w+)\s+on\b", re.IGNORECASE)
+_CREATE_INDEX = re.compile(
+    rf"\bcreate\s+(?:unique\s+)?index\s+(?:concurrently\s+)?{_IF_NOT_EXISTS}(\w+)\s+on\b", re.IGNORECASE
+)
 _DROP = re.compile(
     r"\bdrop\s+(?:table|type|index)\s+(?:concurrently\s+)?(?:if\s+exists\s+)?memory_plugin\.(\w+)", re.IGNORECASE
 )

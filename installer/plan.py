@@ -87,13 +87,13 @@ def vector_warnings(version: str) -> tuple[str, ...]:
     warnings: list[str] = []
     if number(version) < number(ITERATIVE_VECTOR):
         warnings.append(
-            f"pgvector {version} has no iterative index scan (it came with 0.8.0): a filtered search through the index may "
-            "find fewer rows than there are"
+            f"pgvector {version} has no iterative index scan (it came with 0.8.0): a filtered search through the index "
+            "may find fewer rows than there are"
         )
     if number(version) < number(GOOD_VECTOR):
         warnings.append(
-            f"pgvector {version}: 0.8.2 fixes a memory overflow in parallel HNSW builds, 0.8.3 and 0.8.4 fix HNSW vacuum; "
-            f"upgrade to {GOOD_VECTOR} or newer"
+            f"pgvector {version}: 0.8.2 fixes a memory overflow in parallel HNSW builds, 0.8.3 and 0.8.4 fix HNSW "
+            f"vacuum; upgrade to {GOOD_VECTOR} or newer"
         )
     return tuple(warnings)
 
@@ -102,10 +102,10 @@ def public_warnings(found: Sequence[tuple[str, int | None]], limit: int) -> tupl
     """Return what to say of tables that an earlier boot left in `public`."""
     if not found:
         return ()
-    told = [
-        f"public.{name} ({'rows unknown' if rows is None else f'more than {limit} rows' if rows > limit else f'{rows} rows'})"
-        for name, rows in found
-    ]
+    told: list[str] = []
+    for name, rows in found:
+        count = "rows unknown" if rows is None else f"more than {limit} rows" if rows > limit else f"{rows} rows"
+        told.append(f"public.{name} ({count})")
     return (f"an earlier boot left {' and '.join(told)}; they are left alone, and this store does not read them",)
 
 
@@ -113,7 +113,8 @@ def _check_server(facts: Facts) -> None:
     """Refuse a server that cannot hold a store."""
     if facts.major < MIN_POSTGRES:
         raise BadSettingError(
-            f"the server is PostgreSQL {facts.server_version_text}", hint=f"PostgreSQL {MIN_POSTGRES} or newer is needed"
+            f"the server is PostgreSQL {facts.server_version_text}",
+            hint=f"PostgreSQL {MIN_POSTGRES} or newer is needed",
         )
     if facts.in_recovery:
         raise BadSettingError("the server is a standby, which takes no writes", hint="give the primary's address")
@@ -145,11 +146,11 @@ def _check_ledger(rows: dict[str, LedgerRow], source: Sources) -> list[str]:
             warnings.append(f"{row.name} was applied, and MEMORY_PLUGIN_MIGRATIONS_DIR is not set now")
         elif (number(row.name) or (0,))[0] > highest or number(row.program_version) > number(__version__):
             raise DatabaseNewerError(
-                f"it has {row.name}, applied by memory-plugin {row.program_version}; this is memory-plugin {__version__}"
+                f"it has {row.name}, applied by memory-plugin {row.program_version}; this is {__version__}"
             )
         else:
             raise MigrationChangedError(
-                f"{row.name}, applied by memory-plugin {row.program_version}, is missing from this program ({__version__})"
+                f"{row.name}, applied by memory-plugin {row.program_version}, is missing from this one, {__version__}"
             )
     return warnings
 
@@ -191,7 +192,7 @@ def _check_rights(facts: Facts, changes: Sequence[Migration]) -> None:
     elif not (facts.schema_usable and facts.can_create_in_schema):
         raise MissingPrivilegeError(
             f"role {facts.role} may not create in the schema memory_plugin",
-            hint=f'connect as its owner, or have the owner run: grant usage, create on schema memory_plugin to "{facts.role}"',
+            hint=f'connect as its owner, who could also: grant usage, create on schema memory_plugin to "{facts.role}"',
         )
     foreign = [table.name for table in facts.tables if table.name in (*TABLES, LEDGER) and not table.owned]
     if foreign and changes:
@@ -208,21 +209,22 @@ def _check_vector(facts: Facts) -> tuple[str, ...]:
     if vector.installed is None:
         if vector.available is None:
             raise VectorMissingError(
-                f"{package} (Debian, Ubuntu), pgvector_{facts.major} (RPM) or the image pgvector/pgvector:pg{facts.major} has it",
-                hint=f"install the package {package} on the database server, then run this again",
+                f"the package is {package} (Debian, Ubuntu) or pgvector_{facts.major} (RPM)",
+                hint=f"install it on the database server, or use the image pgvector/pgvector:pg{facts.major}",
             )
         if number(vector.available) < number(MIN_VECTOR):
             raise VectorTooOldError(
                 f"the server has {vector.available} and {MIN_VECTOR} is needed", hint=f"install a newer {package}"
             )
         # Only a warning: managed services let roles create extensions that the catalogue says they may not.
-        doubt = () if vector.creatable else (f"by the catalogue, role {facts.role} may not create the extension vector",)
-        return (*doubt, *vector_warnings(vector.available))
+        doubt = f"by the catalogue, role {facts.role} may not create the extension vector"
+        return (*(() if vector.creatable else (doubt,)), *vector_warnings(vector.available))
     if number(vector.installed) < number(MIN_VECTOR):
-        newer = vector.available is not None and number(vector.available) >= number(MIN_VECTOR)
+        newer = number(vector.available or "") >= number(MIN_VECTOR)
+        update = "alter extension vector update"
         raise VectorTooOldError(
             f"the database has {vector.installed} and {MIN_VECTOR} is needed",
-            hint="run: alter extension vector update" if newer else f"install a newer {package}, then: alter extension vector update",
+            hint=f"run: {update}" if newer else f"install a newer {package}, then run: {update}",
         )
     if not vector.usable:
         raise MissingPrivilegeError(

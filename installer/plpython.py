@@ -34,8 +34,8 @@ def build(name: str, placeholders: Mapping[str, str] | None = None, root: Path |
     """Return the SQL that creates the function: its declaration with the Python source in place of `@source@`.
 
     The server adds a tab to each line of the body and runs it inside a function of its own, hence the rules: no
-    `from __future__`, no string over several lines, no relative import, and never the closing dollar quote. Placeholders
-    are filled in in the declaration only; the Python text is taken as it is.
+    `from __future__`, no string over several lines, no relative import, and never the closing dollar quote.
+    Placeholders are filled in in the declaration only; the Python text is taken as it is.
     """
     base = resources.files("memory_plugin.plpy") if root is None else root
     declaration = (base / f"{name}.sql").read_text(encoding="utf-8")
@@ -65,9 +65,9 @@ def _check(source: str, where: str, tag: str) -> None:
         raise SourceError(f"{where} line {error.lineno}: {error.msg}") from None
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module == "__future__":
-            raise SourceError(f"{where} line {node.lineno}: from __future__ must be a file's first line, and a body has none")
+            raise SourceError(f"{where} line {node.lineno}: from __future__ has no place in a function's body")
         if isinstance(node, ast.ImportFrom) and node.level:
-            raise SourceError(f"{where} line {node.lineno}: a relative import has nothing to be relative to on the server")
+            raise SourceError(f"{where} line {node.lineno}: a relative import has nothing to be relative to")
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         # An f-string is a STRING token up to Python 3.11, and a run of FSTRING_* tokens after it.
         if token.type == tokenize.STRING and token.start[0] != token.end[0]:

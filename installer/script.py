@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from memory_plugin import __version__
 from memory_plugin.installer import plpython, sources, statements
-from memory_plugin.installer.apply import COMMENT_LEDGER, CREATE_LEDGER, CREATE_VECTOR, FUNCTION_SETTINGS
+from memory_plugin.installer.apply import COMMENT_LEDGER, CREATE_LEDGER, CREATE_VECTOR
 from memory_plugin.installer.errors import UsageError
+from memory_plugin.installer.functions import FUNCTION_SETTINGS
 from memory_plugin.installer.plan import BOOTSTRAP, FIRST_SHAPE
 from memory_plugin.installer.sources import Migration, Sources
 from memory_plugin.installer.waiting import LOCK_KEY
@@ -17,8 +18,8 @@ def whole(source: Sources, placeholders: Mapping[str, str], *, with_plpython: bo
     """Return the script for an empty database: migrations, ledger rows, functions."""
     parts = [
         f"-- memory-plugin {__version__}: installs the store into an empty database.\n"
-        "-- Run it with: psql --no-psqlrc --file=THIS.sql DATABASE. It stops at the first error; a store that is there\n"
-        "-- already is brought up to date by `memory-plugin install`, not by this script.\n"
+        "-- Run it with: psql --no-psqlrc --file=THIS.sql DATABASE. It stops at the first error.\n"
+        "-- A store that is there already is brought up to date by `memory-plugin install`, not by this script.\n"
         "\\set ON_ERROR_STOP on\n"
         "set statement_timeout = 0;"
     ]
@@ -57,7 +58,7 @@ def _migration(migration: Migration, placeholders: Mapping[str, str]) -> str:
 
 def _functions(source: Sources, placeholders: Mapping[str, str], *, with_plpython: bool) -> str:
     """Return every function in one transaction."""
-    texts = [source.retired, *(file.text for file in source.functions)]
+    texts = [source.retired, *(file.text for file in source.functions), source.access]
     rendered = [sources.render(text, placeholders, "sql/functions").strip() for text in texts if text.strip()]
     if with_plpython:
         rendered.append("create extension if not exists plpython3u;")

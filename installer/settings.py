@@ -58,7 +58,9 @@ class Settings:
 
     def with_url(self, url: str) -> Settings:
         """Return these settings with another connection string, as from --database-url."""
-        return replace(self, database_url=dsn.in_force(url, "--database-url"), explicit=False, url_source="--database-url")
+        return replace(
+            self, database_url=dsn.in_force(url, "--database-url"), explicit=False, url_source="--database-url"
+        )
 
 
 def from_env(environ: Mapping[str, str], **overrides: Any) -> Settings:
@@ -94,12 +96,13 @@ def from_env(environ: Mapping[str, str], **overrides: Any) -> Settings:
 def split_listen_addr(text: str) -> tuple[str, int]:
     """Return host and port of `host:port`, `[v6]:port` or `:port` (every interface); raise ValueError otherwise."""
     host, colon, port = text.rpartition(":")
-    if not colon or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
-        raise ValueError("must be HOST:PORT or :PORT, with a port from 0 to 65535")
+    if not colon or not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
+        raise ValueError("must be HOST:PORT or :PORT, with a port from 1 to 65535")
     bracketed = host.startswith("[") and host.endswith("]")
     if (":" in host and not bracketed) or re.search(r"[\s/@]", host):
         raise ValueError("must be HOST:PORT or :PORT, an IPv6 address in brackets")
-    return (host[1:-1] if bracketed else host) or "0.0.0.0", int(port)
+    # Without a host the Go plugin listened on every interface, and deployments rely on it.
+    return (host[1:-1] if bracketed else host) or "0.0.0.0", int(port)  # noqa: S104
 
 
 def _database_url(environ: Mapping[str, str], option: str | None) -> tuple[str | None, bool, str]:

@@ -58,6 +58,8 @@ class Sources:
     functions: tuple[FunctionSource, ...]
     extra_dir: bool = False
     """True when an operator's own folder of migrations was given."""
+    access: str = ""
+    """Who may do what, applied after the functions."""
 
     @property
     def own(self) -> tuple[Migration, ...]:
@@ -79,6 +81,7 @@ def load(extra_dir: Path | None = None, root: Path | None = None) -> Sources:
             FunctionSource(name.removesuffix(".sql"), text.decode())
             for name, text in sorted(functions.items(), key=lambda item: _function_order(item[0]))
         ),
+        access=(base / "access.sql").read_text(),
         extra_dir=extra_dir is not None,
     )
 
@@ -151,8 +154,9 @@ def _migration(name: str, number: int, content: bytes) -> Migration:
         match = _DIRECTIVE.fullmatch(line)
         if match:
             directives |= set(re.split(r"[\s,]+", match.group(1)))
-    if directives - _DIRECTIVES:
-        raise BadSettingError(f"the migration {name} has an unknown directive: {', '.join(sorted(directives - _DIRECTIVES))}")
+    unknown = ", ".join(sorted(directives - _DIRECTIVES))
+    if unknown:
+        raise BadSettingError(f"the migration {name} has an unknown directive: {unknown}")
     control = statements.controls_transaction(text)
     if control:
         raise BadSettingError(
@@ -166,5 +170,3 @@ def _migration(name: str, number: int, content: bytes) -> Migration:
         transactional="no-transaction" not in directives,
         breaking="breaking" in directives,
     )
-
-

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from memory_plugin.installer import inventory
+from memory_plugin.installer import catalog, inventory
 from memory_plugin.installer.connect import Connection
 from memory_plugin.installer.discover import TABLES, Facts
 from memory_plugin.installer.errors import VerifyFailedError
@@ -88,7 +88,7 @@ def _relations(facts: Facts, wanted: Inventory) -> Iterable[str]:
 
 def _indexes(connection: Connection, facts: Facts, wanted: Inventory) -> Iterable[str]:
     """Yield missing and unfinished indexes."""
-    present = {str(row[0]) for row in connection.execute(_INDEXES).fetchall()}
+    present = {str(row[0]) for row in connection.execute(catalog.INDEXES).fetchall()}
     yield from (f"index {name} is missing" for name in sorted(wanted.indexes - present))
     yield from (f"index {name} is unfinished (invalid)" for name in facts.invalid_indexes)
 
@@ -122,33 +122,5 @@ def _routines(connection: Connection) -> list[_Routine]:
     """Read the functions in the schema, extension members left out."""
     return [
         _Routine(str(name), str(signature), str(body), inventory.split_path(str(path or "")), str(language))
-        for name, signature, body, path, language in connection.execute(_ROUTINES).fetchall()
+        for name, signature, body, path, language in connection.execute(catalog.ROUTINES).fetchall()
     ]
-
-
-_ROUTINES = """
-select
-    p.proname, p.oid::regprocedure::text, p.prosrc,
-    (
-        select pg_catalog.substr(setting, pg_catalog.length('search_path=') + 1)
-        from pg_catalog.unnest(p.proconfig) as setting
-        where setting like 'search\\_path=%'
-    ),
-    l.lanname
-from pg_catalog.pg_proc as p
-inner join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
-inner join pg_catalog.pg_language as l on l.oid = p.prolang
-where
-    n.nspname = 'memory_plugin'
-    and not exists (
-        select from pg_catalog.pg_depend as dep
-        where dep.classid = 'pg_catalog.pg_proc'::regclass and dep.objid = p.oid and dep.deptype = 'e'
-    )
-"""
-
-_INDEXES = """
-select c.relname
-from pg_catalog.pg_class as c
-inner join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
-where n.nspname = 'memory_plugin' and c.relkind in ('i', 'I')
-"""

@@ -14,14 +14,16 @@ from memory_plugin.installer.settings import Settings
 
 LOCK_KEY = "pg_catalog.hashtextextended('memory_plugin.install', 0)"
 
-_HOLDER = f"""
+_HOLDER = (
+    """
 select locks.pid, locks.virtualtransaction
 from pg_catalog.pg_locks as locks
 where
     locks.locktype = 'advisory' and locks.granted and locks.objsubid = 1
     and locks.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())
-    and (locks.classid::bigint << 32 | locks.objid::bigint) = {LOCK_KEY}
-"""
+    and (locks.classid::bigint << 32 | locks.objid::bigint) = """
+    + LOCK_KEY
+)
 
 _DESCRIBE = """
 select
@@ -36,9 +38,9 @@ order by xact_start nulls last
 def begin_locked(connection: Connection, settings: Settings) -> None:
     """Begin a transaction that holds the installer's lock, with settings fit for changing a schema.
 
-    Polls instead of waiting in the server: a session that waits inside a statement keeps a snapshot, which the holder's
-    `create index concurrently` would wait for in turn, without Postgres seeing the circle. The clock starts anew whenever
-    the lock passes to another transaction, so a queue of installations that moves does not time out.
+    Polls instead of waiting in the server: a session that waits inside a statement keeps a snapshot, which the
+    holder's `create index concurrently` would wait for in turn, without Postgres seeing the circle. The clock starts
+    anew whenever the lock passes to another transaction, so a queue of installations that moves does not time out.
     """
     deadline, last_holder, pause = time.monotonic() + settings.lock_timeout_s, None, 0.01
     while True:
@@ -100,7 +102,9 @@ class Watch:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """End the watch."""
         self._done.set()
         self._thread.join(timeout=self._settings.connect_timeout_s)

@@ -1,20 +1,19 @@
-"""Mask credentials in text; plain functions, the same in the server's Python and in tests.
+"""Mask credentials in text; plain functions, the same in the server's Python and in tests."""
 
-Work bound: each pattern starts with a literal or a small set of characters, is tried only where its
-needle occurs, and cannot be entered again inside the run it reads; so time is linear in the text.
-Idempotence: a masked span takes the whole alphanumeric run it ends in, no token pattern looks to the
-right of its match, and no pattern takes a mark for a value; so a mark never brings a new match.
-Text is handled as UTF-8 bytes, whose lower() keeps every position; no pattern cuts a character.
-"""
+# Work bound: each pattern starts with a literal or a small set of characters, is tried only where its needle occurs,
+# and cannot be entered again inside the run it reads; the searches with a price a match stop at _LIMIT. So time is
+# linear in the text. Idempotence: a masked span takes the whole alphanumeric run it ends in, no token pattern looks to
+# the right of its match, and no pattern takes a mark for a value; so a mark never brings a new match. Text is handled
+# as UTF-8 bytes, whose lower() keeps every position; no pattern cuts a character.
 
 import re
 
 # No more than this many masks of a kind, nor pairs looked at, in one text; what follows is masked as a whole.
 _LIMIT = 5000
-_compiled = {}
+_compiled: "dict[str, re.Pattern[bytes]]" = {}
 
 
-def _regex(pattern):
+def _regex(pattern: str) -> "re.Pattern[bytes]":
     """Compile a pattern written as text for bytes, once, when it is first needed."""
     regex = _compiled.get(pattern)
     if regex is None:
@@ -22,7 +21,7 @@ def _regex(pattern):
     return regex
 
 
-def _replace(pattern, data, kind):
+def _replace(pattern: str, data: bytes, kind: str) -> bytes:
     """Put the mark in the place of each match, behind the groups of the pattern, which are kept."""
     regex = _regex(pattern)
     # split() walks the text in C; a function called for each match would take most of the time.
@@ -39,33 +38,32 @@ def _replace(pattern, data, kind):
     return b"".join(parts)
 
 
-def _mark(name):
+def _mark(name: str) -> bytes:
     """Give what stands in a credential's place."""
     return b"[redacted:" + name.encode("ascii") + b"]"
 
 
-def _any_case(word):
+def _any_case(word: str) -> str:
     """Give a pattern for an ASCII word in any case; unlike a flag it keeps the search fast."""
     return "".join("[" + c + c.upper() + "]" if c.isalpha() else c for c in word)
 
 
-def _at_word(literal):
-    """Give a pattern for a literal where a word begins: after no letter or digit, or after an escape."""
+def _at_word(literal: str, before: str = "A-Za-z0-9") -> str:
+    """Give a pattern for a literal where a word begins: after no such character, or after an escape."""
     # The condition stands behind the literal: a pattern that starts with a literal is searched fastest.
-    before = r"(?:(?<![A-Za-z0-9]{0})|(?<=\\[nrt]{0})|(?<=%[0-9A-Fa-f][0-9A-Fa-f]{0}))"
-    return literal + before.format(literal)
+    escapes = rf"|(?<=\\[nrt]{literal})|(?<=%[0-9A-Fa-f][0-9A-Fa-f]{literal})"
+    return literal + "(?:(?<![" + before + "]" + literal + ")" + escapes + ")"
 
 
 _JWT = r"[A-Za-z0-9_-]{8,}\.{1,2}[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_=-]+){0,3}"
 
 # kind, needle, pattern
 _TOKENS = (
-    ("github_token", b"_eyJ", r"gh(?<![A-Za-z0-9_-]gh)[ousr]_[0-9]{1,20}_eyJ" + _JWT),
-    ("jwt", b"eyJ", r"eyJ(?:(?<![A-Za-z0-9_-]eyJ)|(?<=\\[nrt]eyJ)|(?<=%[0-9A-F][0-9A-F]eyJ))" + _JWT),
+    ("github_token", b"_eyJ", _at_word("gh", "A-Za-z0-9_-") + "[ousr]_[0-9]{1,20}_eyJ" + _JWT),
+    ("jwt", b"eyJ", _at_word("eyJ", "A-Za-z0-9_-") + _JWT),
     ("anthropic_key", b"sk-ant-", r"sk-ant-[A-Za-z0-9_-]{16,}"),
     ("openrouter_key", b"sk-or-", r"sk-or-[A-Za-z0-9_-]{20,}"),
-    ("openai_key", b"sk-", _at_word("sk-") + r"(?:proj|svcacct|admin|None)-[A-Za-z0-9_-]{16,}"),
-    ("openai_key", b"sk-", _at_word("sk-") + r"[A-Za-z0-9]{20,}[A-Za-z0-9_-]*"),
+    ("openai_key", b"sk-", _at_word("sk-") + r"(?:[A-Za-z0-9]{20,}|(?:proj|svcacct|admin|None)-[\w-]{16,})[\w-]*"),
     ("aws_access_key", b"AKIA", r"AKIA[A-Z0-9]{12,}[A-Za-z0-9]*"),
     ("aws_access_key", b"ASIA", r"ASIA[A-Z0-9]{16,}[A-Za-z0-9]*"),
     ("aws_bedrock_key", b"ABSK", r"ABSK[A-Za-z0-9+/]{60,}=*"),
@@ -98,6 +96,12 @@ _TOKENS = (
     ("figma_token", b"figd_", r"figd_[A-Za-z0-9_-]{30,}"),
     ("square_token", b"sq0", r"sq0[a-z]{3}-[A-Za-z0-9_-]{20,}"),
     ("heroku_key", b"HRKU-", r"HRKU-[A-Za-z0-9_-]{30,}"),
+    (
+        "private_key",
+        b"LS0tLS1CRUdJTi",
+        "LS0tLS1CRUdJTi(?:BSU0EgUFJJVkFUR|BQUklWQVRF|BFQyBQUklWQVRF|BPUEVOU1NIIFBSSVZBVE|BFTkNSWVBURUQgUFJJVkFUR)"
+        "[A-Za-z0-9+/]{20,}[A-Za-z0-9+/=]*",
+    ),
     ("airtable_token", b"pat", r"pat[A-Za-z0-9]{14}\.[0-9a-f]{64}[A-Za-z0-9]*"),
 )
 
@@ -130,34 +134,40 @@ _PREFIXES = (
     "pulumi_token 40 pul-",
     "age_key 50 AGE-SECRET-KEY-",
 )
-_by_ending = {}
-for _line in _PREFIXES:
-    for _prefix in _line.split()[2:]:
-        _rule = (_prefix.encode("ascii"), int(_line.split()[1]), _mark(_line.split()[0]))
+_by_ending: "dict[bytes, list[tuple[bytes, re.Pattern[bytes], bytes]]]" = {}
+for _kind, _least, *_prefixes in map(str.split, _PREFIXES):
+    for _prefix in _prefixes:
+        _rule = (_prefix.encode("ascii"), _regex("[A-Za-z0-9]{" + _least + ",}[A-Za-z0-9_/+=-]*"), _mark(_kind))
         _by_ending.setdefault(_rule[0][-3:], []).append(_rule)
-_SEPARATORS = (re.compile(rb"_(?=[A-Za-z0-9]{16})"), re.compile(rb"-(?=[A-Za-z0-9]{16})"))
-_ALNUM = re.compile(rb"[A-Za-z0-9]*")
-_TAIL = re.compile(rb"[A-Za-z0-9_/+=-]*")
+# A separator behind the end of one of the prefixes, before a run of the least length there is.
+_SEPARATORS = [
+    separator + "(?=[A-Za-z0-9]{16})(?<=(?:" + "|".join(
+        ending.decode("ascii") for ending in sorted(_by_ending) if ending.endswith(separator.encode("ascii"))
+    ) + "))"
+    for separator in ("_", "-")
+]
 
 
-def _mask_prefixed(data):
+def _mask_prefixed(data: bytes) -> bytes:
     """Mask the tokens of _PREFIXES."""
     for separator in _SEPARATORS:
-        parts = []
+        parts: list[bytes] = []
         done = 0
-        for match in separator.finditer(data):
+        for match in _regex(separator).finditer(data):
             end = match.end()
             if end <= done:
                 continue
-            for prefix, least, mark in _by_ending.get(data[end - 3 : end], ()):
-                if data.endswith(prefix, done, end) and _ALNUM.match(data, end).end() - end >= least:
+            for prefix, body, mark in _by_ending[data[end - 3 : end]]:
+                token = body.match(data, end) if data.endswith(prefix, done, end) else None
+                if token:
                     parts += (data[done : end - len(prefix)], mark)
-                    done = _TAIL.match(data, end).end()
+                    done = token.end()
                     break
-        if parts:
             if len(parts) > 2 * _LIMIT:
-                parts[2 * _LIMIT :] = (_mark("rest"),)
+                parts[-1] = _mark("rest")
                 done = len(data)
+                break
+        if parts:
             data = b"".join(parts) + data[done:]
     return data
 
@@ -171,22 +181,25 @@ _PEM_LINES = re.compile(
 )
 
 
-def _mask_private_keys(data):
+def _mask_private_keys(data: bytes) -> bytes:
     """Mask PEM private keys: to the end line, or as far as the lines go where a key was cut off."""
-    parts = []
+    parts: list[bytes] = []
     done = 0
     begin = _PEM_BEGIN.search(data)
     while begin:
+        if len(parts) == 2 * _LIMIT:
+            return b"".join(parts) + data[done : begin.start()] + _mark("rest")
         dashes = data.find(b"-----", begin.end())
         near = 0 <= dashes < begin.end() + 65536
         end = _PEM_END.match(data, dashes) if near else None
         parts += (data[done : begin.start()], _mark("private_key"))
-        done = (end or _PEM_LINES.match(data, begin.end())).end()
+        lines = end or _PEM_LINES.match(data, begin.end())
+        done = lines.end() if lines else begin.end()
         begin = _PEM_BEGIN.search(data, done)
     return b"".join(parts) + data[done:]
 
 
-def _not_placeholder(end):
+def _not_placeholder(end: str) -> str:
     """Give a lookahead that refuses a mark, a variable, a template slot, or a blanked value before `end`."""
     return r"(?!\[redacted:|\$[A-Z_{(]|\{|\*+" + end + r"|[xX]{3,}" + end + r"|\.\.\.|%[A-Z_]+%)"
 
@@ -206,17 +219,17 @@ _SCHEME = "(?:" + "|".join(map(_any_case, ("bearer", "basic", "token", "apikey",
 _RANDOM = "(?=" + _B64 + r"{0,200}(?:[0-9+=]|[a-z][A-Z]))"
 _ALONE = "(?=" + _B64 + r"""{6,}(?:["'`\\]|[ \t]*(?:\r|\n|\Z)))(?!tokens?\b|auth[a-z]*\b)"""
 _AUTHORIZATION = (
-    r"(" + _any_case("authorization") + r"""(?:\\?["'])?\s{0,4}[:=,]\s{0,4}(?:[bfr]?\\?["'`])?(?:"""
-    + _SCHEME + "(?:" + _RANDOM + "|" + _ALONE + ")|" + _RANDOM + "(?=" + _B64 + "{16})))" + _B64 + "{3,}"
+    r"""((?:\\?["'])?\s{0,4}[:=,]\s{0,4}(?:[bfr]?\\?["'`])?(?:""" + _SCHEME + "(?:" + _RANDOM + "|" + _ALONE + ")|"
+    + _RANDOM + "(?!AWS4-)(?=" + _B64 + "{16})))" + _B64 + "{3,}"
 )
-_BEARER = "(" + _any_case("bearer") + r"[ \t]{1,4})" + _RANDOM + _B64 + "{16,}"
+_BEARER = r"([ \t]{1,4})" + _RANDOM + _B64 + "{16,}"
 
-# Pairs: a key that ends in a word of its family, perhaps closed by a quote (JSON, a subscript), a separator, a value.
-_CLOSE = r"""(?:\\?["'`]\]?)?"""
-_OPEN = r"""(?:\\?["'`])?"""
-_SEPARATOR = r"[ \t]{0,4}(?:=>|:=|={1,3}|:)\s{0,8}"
+# Pairs: a key, perhaps closed by a quote (JSON, a subscript) or by Markdown's stars, a separator, a value.
+_CLOSE = r"""(?:\\?["'`]\]?|\*\*?)?"""
+_OPEN = r"""(?:\\?["'`]|\xe2\x80[\x98\x9c])?"""
+_SEPARATOR = r"[ \t]{0,4}(?:=>|:=|={1,3}|:\*{0,2})\s{0,8}"
 _ASSIGN = r"(?:[ \t]{0,4}(?::=|=>?(?!=))[ \t]{0,4}|:(?=[!-~])(?![=:>]))(?!=)"
-_COLON = r"[ \t]{0,4}:[ \t]{1,4}"
+_COLON = r"[ \t]{0,4}:\*{0,2}[ \t]{1,4}"
 _END = r"""(?=[\s"'`,;&<>()\[\]{}\\]|[.:!?](?:\s|\Z)|\Z)"""
 _STEM = "(?:" + "|".join(
     "[" + word[0] + word[0].upper() + "]" + word[1:] + "|" + word.upper()
@@ -230,8 +243,8 @@ _WORD = "(?:" + "|".join(map(_any_case, (
 # Whole values that are none: variables, slots, blanks, bind parameters, names of types and states, and names made
 # of the keys' own words (db_password, apiKey).
 _BLANK = (
-    r"(?:\$[A-Za-z_]+|\$[0-9]{1,2}|\$?\{{1,2}[^{}\n]{1,80}\}{1,2}|<[^<>\n]{1,80}>|%[A-Za-z_]{1,40}%|%s|%\([a-z_]{1,40}\)s"
-    r"|\*+|[xX]{3,}|\.{2,}|-+|:[a-z_]{1,40}|\?|" + _WORD
+    r"(?:\$[A-Za-z_]+|\$[0-9]{1,2}|\$?\{{1,2}[^{}\n]{1,80}\}{1,2}|<[^<>\n]{1,80}>|%[A-Za-z_]{1,40}%|%s"
+    r"|%\([a-z_]{1,40}\)s|\*+|[xX]{3,}|\.{2,}|-+|:[a-z_]{1,40}|\?|" + _WORD
     + r"|(?:[A-Za-z]{1,20}[_-]){0,4}" + _STEM + r"(?:[_-][A-Za-z]{1,20}){0,3}|[a-z]{1,20}(?:Password|Secret|Token|Key))"
 )
 # Beginnings of code: a call, a subscript, an attribute of what holds settings, a substitution; of a path; of a URL.
@@ -254,87 +267,100 @@ _VALUE = (
 _NUMBER = "(?!" + _OPEN + "[0-9]{1,3}" + _END + ")"
 _ANY = _NUMBER + "(?=" + _OPEN + _CORE + "{3})"
 _MORE = (
-    _NUMBER + "(?=" + _OPEN + "(?:" + _CORE + "{0,100}[0-9!@#$%^*+=~]|" + _CORE + r"{3,200}[ \t]*(?:\r|\n|\Z)))"
+    _NUMBER + "(?=" + _OPEN + "(?:" + _CORE + "{0,40}[0-9!@#$%^*+=~]|" + _CORE + r"{3,200}[ \t]*(?:\r|\n|\Z)))"
 )
 _LONG = (
-    "(?=" + _OPEN + _CORE + "{8})(?=" + _OPEN + "(?:" + _CORE + "{0,100}[0-9]|[A-Za-z+/=-]{24}))"
+    "(?=" + _OPEN + _CORE + "{8})(?=" + _OPEN + "(?:" + _CORE + "{0,40}[0-9]|[A-Za-z+/=-]{24}))"
     "(?!" + _OPEN + "[0-9:.,TZ+/-]{1,30}" + _END + ")"
 )
 
 
-def _quoted(separator, least):
+def _quoted(separator: str, least: int) -> str:
     """Give the pattern of what follows a key up to a quoted value of at least so many characters, and that value."""
     start = "(" + _CLOSE + "(?:" + separator + r""")[bBfFrRuU@]?(\\?["']|`))"""
-    refused = r"(?!\[redacted:|(?:[A-Z][a-z]+ )?" + _BLANK + r"\2|\$[({]|[A-Z]?[a-z]{1,12} (?:[a-z]{1,12} ){0,6}" + _STEM
-    return start + refused + r"\b)[^\r\n]{" + str(least) + r",512}?(?=(?<!\\)\2)"
+    prose = "[A-Z]?[a-z]{1,12} (?:[a-z]{1,12} ){0,6}" + _STEM + r"\b"
+    refused = r"(?!\[redacted:|(?:[A-Z][a-z]+ )?" + _BLANK + r"\2|\$[({]|" + prose + ")"
+    return start + refused + r"[^\r\n]{" + str(least) + r",512}?(?=(?<!\\)\2)"
 
 
-def _bare(assigned, said):
+def _bare(assigned: str, said: str) -> str:
     """Give the same for an unquoted value, under a condition for `key=value` and one for `key: value`."""
     return "(" + _CLOSE + "(?:" + _ASSIGN + assigned + "|" + _COLON + said + ")" + _OPEN + ")" + _LEAVE + _VALUE
 
 
+_NO_NAME = "(?![A-Z_]{2,40}" + _END + ")"
 _ELEMENT = "(>)" + _LEAVE + r"[^<>\s]{1,200}(?=</)"
-_FLAG = r"(-(?:passw(?:or)?d|token|secret|key)[ \t]{1,4}" + _OPEN + ")" + _MORE + _LEAVE + "(?![A-Z_]{2,40}" + _END + ")" + _VALUE
-# "password 'x'" is SQL, "the password is 'x'" is prose.
+_FLAG = r"(-(?:passw(?:or)?d|token|secret|key)[ \t]{1,4}" + _OPEN + ")" + _MORE + _LEAVE + _NO_NAME + _VALUE
+# "password 'x'" is SQL, "the password is 'x'" is prose. A bare value said in prose, in a table, or after so short a
+# word as pw must mix letters and digits and be no method's name.
 _SAID = r"[ \t](?:(?:is|was|to)[ \t]|(?='))"
-_FAMILIES = {
-    "password": (_quoted(_SEPARATOR + "|" + _SAID, 1), _bare(_ANY, _MORE), _ELEMENT),
-    "pass": (_quoted(_SEPARATOR, 1), _bare(_ANY, "(?!)")),
-    "secret": (_quoted(_SEPARATOR, 6), _bare(_ANY, _LONG), _ELEMENT),
-    "token": (_quoted(_SEPARATOR, 6), _bare(_LONG, _LONG), _ELEMENT),
-    "api_key": (_quoted(_SEPARATOR, 6), _bare(_LONG, _LONG), _ELEMENT),
-}
-# kind, needle in the lower-cased text, pattern
-_HEADERS = (
+_METHOD = "(?:" + "|".join(map(_any_case, "sha md pbkdf argon base utf aes oauth rsa ed scrypt bcrypt".split())) + ")[0-9]"
+_MIXED = (
+    "(?=" + _OPEN + _CORE + "{6})(?=" + _OPEN + _CORE + "{0,40}[A-Za-z])(?=" + _OPEN + _CORE + "{0,40}[0-9])"
+    "(?!" + _OPEN + "(?:[A-Za-z0-9]{0,40}-|" + _METHOD + "))"
+)
+_SPOKEN = r"([ \t](?:is|was|to|\|)[ \t]" + _MIXED + _OPEN + ")" + _LEAVE + _VALUE
+_NETRC = r"(machine[ \t]+[^\s]{1,255}[ \t]+login[ \t]+[^\s]{1,255}[ \t]+password[ \t]+)" + _LEAVE + r"[^\s]+"
+_IN_LINES = (
     ("url_password", b"://", _URL),
     ("password", b"curl", _CURL),
-    ("authorization", b"authorization", _AUTHORIZATION),
-    ("token", b"bearer", _BEARER),
+    ("password", b"machine ", _NETRC),
     ("secret", b" --", _FLAG),
 )
-# A key, with what may begin a value behind it; the conditions on what stands before it come last, being the dearest.
-_FOLLOWED = r"""(?=(?:\\?["'`]\]?)?(?:[ \t]{0,4}[=:]|>)|[ \t](?:(?:is|was|to)[ \t])?["'`])"""
-_KEYS = (
-    "[pPsStTkK](?:(?:[aA](?<=[pP][aA])[sS][sS](?:[wW](?:[oO][rR])?[dD]|[pP][hH][rR][aA][sS][eE]|[cC][oO][dD][eE])"
-    "|[oO](?<=[tT][oO])[kK][eE][nN]|[eE](?<=[sS][eE])[cC][rR][eE][tT](?:[_-]?(?:[aA][cC][cC][eE][sS][sS][_-]?)?"
-    "[kK][eE][yY](?:_[bB][aA][sS][eE])?)?)" + _FOLLOWED
-    + "|[wW](?<=[pP][wW])[dD]" + _FOLLOWED + "(?<![A-Za-z][pP][wW][dD])"
-    "|[aA](?<=[pP][aA])[sS][sS]" + _FOLLOWED + "(?<![A-Za-z][pP][aA][sS][sS])"
-    "|[eE](?<=[kK][eE])[yY]" + _FOLLOWED + "(?:" + "|".join(
-        "(?<=(?:" + "|".join(map(_any_case, endings.split())) + ")" + joint + "[kK][eE][yY])"
-        for endings in ("api", "auth cess ount vate ning ster vice", "yption")
-        for joint in ("", "[_-]")
-    ) + "))"
+# What may begin a value behind a key; its first character is looked at first.
+_FOLLOWED = (
+    r"""(?=[\\"'`*=: \t>])(?=(?:\\?["'`]\]?|\*\*?)?(?:[ \t]{0,4}[=:]|>)|[ \t](?:(?:is|was|to|\|)[ \t]|["'`]))"""
 )
-_FAMILY_OF = {"p": "password", "s": "secret", "t": "token", "k": "api_key"}
+# Which keys are credentials: api_key, auth-key, AccessKey, account, private, signing, master, service, encryption.
+_KEY_OF = "(?<=[ihstegrn_-]key)(?:" + "|".join(
+    "(?<=(?:" + endings + ")" + joint + "key)"
+    for endings in ("api", "auth|cess|ount|vate|ning|ster|vice", "yption")
+    for joint in ("", "[_-]")
+) + ")"
+_PASSWORD = (_quoted(_SEPARATOR + "|" + _SAID, 1), _bare(_ANY, _MORE), _ELEMENT, _SPOKEN)
+_SECRET = (_quoted(_SEPARATOR, 6), _bare(_ANY, _LONG), _ELEMENT, _SPOKEN)
+_KEY = (_quoted(_SEPARATOR, 6), _bare(_LONG, _LONG), _ELEMENT, _SPOKEN)
+_SHORT = (_quoted(_SEPARATOR, 1), _bare(_ANY, _MIXED))
+# kind, needle and key in the lower-cased text (the key starts with the needle), patterns of what follows the key
+_KEYED = (
+    ("authorization", b"authorization", "authorization", (_AUTHORIZATION,)),
+    ("token", b"bearer", r"bearer(?=[ \t])", (_BEARER,)),
+    ("password", b"passw", "passw(?:or)?d" + _FOLLOWED, _PASSWORD),
+    ("password", b"passphrase", "passphrase" + _FOLLOWED, _PASSWORD),
+    ("password", b"passcode", "passcode" + _FOLLOWED, _PASSWORD),
+    ("password", b"pwd", "pwd" + _FOLLOWED + "(?<![a-z]pwd)", _PASSWORD),
+    ("password", b"pass", "pass" + _FOLLOWED + "(?<![a-z]pass)", _SHORT),
+    ("password", b"pw", "pw" + _FOLLOWED + "(?<![a-z0-9]pw)", _SHORT),
+    ("password", b"identified by", r"identified by(?=[ \t])", (_quoted(r"[ \t]{1,4}", 1),)),
+    ("secret", b"secret", "secret(?:[_-]?(?:access[_-]?)?key(?:_base)?)?" + _FOLLOWED, _SECRET),
+    ("token", b"token", "token" + _FOLLOWED, _KEY),
+    ("api_key", b"key", "key" + _KEY_OF + _FOLLOWED, _KEY),
+)
 
 
-def _mask_pairs(data):
-    """Mask the values of keys that are named as credentials are."""
-    parts = []
+def _mask_keyed(data: bytes, low: bytes, key: str, patterns: "tuple[str, ...]", mark: bytes) -> bytes:
+    """Mask the values that follow a key."""
+    parts: list[bytes] = []
     done = 0
     seen = 0
-    for key in _regex(_KEYS).finditer(data):
-        if key.start() < done:
+    for found in _regex(key).finditer(low):
+        if found.start() < done:
             continue
         seen += 1
         if seen > _LIMIT:
-            parts += (data[done : key.start()], _mark("rest"))
+            parts += (data[done : found.start()], _mark("rest"))
             done = len(data)
             break
-        word = key.group().decode("ascii").lower()
-        kind = _FAMILY_OF[word[0]]
-        for pattern in _FAMILIES["pass" if word == "pass" else kind]:
-            value = _regex(pattern).match(data, key.end())
+        for pattern in patterns:
+            value = _regex(pattern).match(data, found.end())
             if value:
-                parts += (data[done : value.end(1)], _mark(kind))
+                parts += (data[done : value.end(1)], mark)
                 done = value.end()
                 break
-    return b"".join(parts) + data[done:]
+    return b"".join(parts) + data[done:] if parts else data
 
 
-def redact(content):
+def redact(content: str) -> str:
     """Mask the credentials in a text, each as [redacted:kind]; a text without any comes back as it was."""
     data = original = content.encode("utf-8", "surrogatepass")
     if b"PRIVATE KEY" in data:
@@ -343,9 +369,14 @@ def redact(content):
         if needle in data:
             data = _replace(pattern, data, kind)
     data = _mask_prefixed(data)
-    low = data.lower()
-    for kind, needle, pattern in _HEADERS:
-        if needle in low:
+    for kind, needle, pattern in _IN_LINES:
+        if needle in data:
             data = _replace(pattern, data, kind)
-    data = _mask_pairs(data)
+    low = data.lower()
+    for kind, needle, key, patterns in _KEYED:
+        if needle in low:
+            masked = _mask_keyed(data, low, key, patterns, _mark(kind))
+            if masked is not data:
+                data = masked
+                low = data.lower()
     return content if data == original else data.decode("utf-8", "surrogatepass")

@@ -87,7 +87,8 @@ begin
                     'for select to %%I using (%I = any (memory_plugin._session_namespaces()))',
                     case c.relname when 'memory_namespaces' then 'name' else 'namespace' end
                 )
-            end as rule
+            end as rule,
+            exists (select from pg_policy as old where old.polrelid = c.oid and old.polname = p.name) as replaces
         from pg_class as c
         cross join (values ('memory_plugin_owner'), ('memory_plugin_reader')) as p (name)
         inner join pg_roles as r
@@ -98,7 +99,9 @@ begin
                 where have.polrelid = c.oid and have.polname = p.name and have.polroles = array[r.oid]
             )
     loop
-        execute format('drop policy if exists %I on %s', v_wanted.policy, v_wanted.tab);
+        if v_wanted.replaces then
+            execute format('drop policy %I on %s', v_wanted.policy, v_wanted.tab);
+        end if;
         execute format('create policy %I on %s ', v_wanted.policy, v_wanted.tab) || format(v_wanted.rule, v_wanted.role);
     end loop;
     for v_wanted in

@@ -62,7 +62,7 @@ def test_put_of_a_live_namespace_keeps_its_memories(contract: Contract) -> None:
         ({"kind": "team", "expires_at": "2026-01-01T00:00:00+99:99"}, "expires_at"),
         ({"kind": "team", "metadata": []}, "metadata"),
         ({"kind": "team", "metadata": "x"}, "metadata"),
-        ('{"kind": "team", "metadata": {"a": "\\u0000"}}', "metadata"),
+        ('{"kind": "team", "metadata": {"a": "\\u0000"}}', ""),
         ('{"kind": "team", "metadata": {"a": "\\ud800"}}', ""),
         ("[]", "body"),
         ("null", "body"),

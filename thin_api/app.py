@@ -27,7 +27,7 @@ from memory_plugin.thin_api.body import Bodies
 from memory_plugin.thin_api.breaker import Breaker
 from memory_plugin.thin_api.calls import Calls
 from memory_plugin.thin_api.errors import RefusedError, bad_request, internal
-from memory_plugin.thin_api.log import log
+from memory_plugin.thin_api.log import log, log_failure
 from memory_plugin.thin_api.pool import Pool
 from memory_plugin.thin_api.routes import HEALTH, OPENAPI, Route, match
 from memory_plugin.thin_api.settings import Settings, from_env
@@ -127,8 +127,7 @@ class Application:
         if refused.allow:
             headers.append(("Allow", refused.allow))
         if status >= 500:
-            log(
-                "failed",
+            log_failure(
                 request_id=request_id,
                 status=status,
                 reason=refused.reason,

@@ -40,12 +40,12 @@ class Bodies:
             self._seats.append(seat)
         if not body.strip():
             raise bad_request("a JSON body is required")
-        if b"\0" in body:
-            raise bad_request("the body holds a NUL byte")
         try:
             body.decode()
         except UnicodeDecodeError:
             raise bad_request("the body must be UTF-8") from None
+        if b"\0" in body:
+            raise bad_request("the body holds a NUL byte")
         return body
 
     def _bytes(self, environ: Mapping[str, Any]) -> bytes:

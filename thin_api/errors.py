@@ -7,6 +7,7 @@ Every other error gets a sentence of ours, so no SQL, path or name of an object 
 from __future__ import annotations
 
 import json
+from typing import NamedTuple
 
 BAD_REQUEST = "bad_request"
 NOT_FOUND = "not_found"
@@ -51,6 +52,13 @@ _TABLE: dict[str, tuple[int, str, str | None]] = {
 _REST = (500, INTERNAL, "internal error; the log names it by this answer's X-Request-Id")
 
 
+class Status(NamedTuple):
+    """An HTTP status and the contract's code for it."""
+
+    status: int
+    code: str
+
+
 class RefusedError(Exception):
     """Refused: an answer that is not a success."""
 
@@ -84,10 +92,15 @@ class SqlError(Exception):
         self.detail = detail
 
 
+def status_of(sqlstate: str) -> Status:
+    """Return what a SQLSTATE is answered with."""
+    status, code, _ = _found(sqlstate)
+    return Status(status, code)
+
+
 def refusal(error: SqlError) -> RefusedError:
     """Return the answer for a statement that the server refused."""
-    found = _TABLE.get(error.sqlstate) or _TABLE.get(error.sqlstate[:2]) or _REST
-    status, code, sentence = found
+    status, code, sentence = _found(error.sqlstate)
     if sentence is not None:
         return RefusedError(status, code, sentence, reason=error.sqlstate)
     return RefusedError(status, code, error.message, details=_details(error.detail), reason=error.sqlstate)
@@ -106,6 +119,10 @@ def unavailable(message: str, reason: str) -> RefusedError:
 def internal(reason: str) -> RefusedError:
     """Return a 500 that says nothing but where to look."""
     return RefusedError(*_REST, reason=reason)
+
+
+def _found(sqlstate: str) -> tuple[int, str, str | None]:
+    return _TABLE.get(sqlstate) or _TABLE.get(sqlstate[:2]) or _REST
 
 
 def _details(detail: str | None) -> object:

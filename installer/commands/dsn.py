@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 
 import click
 
-from memory_plugin.installer import conninfo, dsn
-from memory_plugin.installer.settings import from_env
+from memory_plugin.installer import conninfo, dsn, options
 
 
 @click.command(name="dsn")
-@click.option("--database-url", metavar="URL", help="Use this connection string in place of the environment's.")
+@options.database
 @click.option("--show-password", is_flag=True, help="Print the password instead of ***.")
-@click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
+@options.as_json
 def command(database_url: str | None, show_password: bool, as_json: bool) -> None:
     """Print the database URL in force, its search_path included.
 
     From --database-url, else MEMORY_PLUGIN_DATABASE_URL as given, else DATABASE_URL with
     search_path=memory_plugin,public. Does not connect.
     """
-    settings = from_env(os.environ, database_url=database_url)
+    settings = options.settings(database_url=database_url)
     url = settings.conninfo if show_password else settings.masked_url
     if not as_json:
         click.echo(url)

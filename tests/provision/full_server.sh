@@ -14,7 +14,7 @@ cannot() { say "cannot provide the full server: $*"; exit 3; }
 
 find_server() {
     local bin lib share
-    for bin in $(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -rV); do
+    for bin in $(printf '%s\n' /usr/lib/postgresql/*/bin | sort -rV); do
         [ -x "$bin/pg_ctl" ] || continue
         lib="$(dirname "$bin")/lib"
         share="/usr/share/postgresql/$(basename "$(dirname "$bin")")"
@@ -54,6 +54,7 @@ build_pgvector() {
     local pg_config="$1" codename="$2" mirror keyring apt_options
     keyring=/usr/share/keyrings/debian-archive-keyring.gpg
     [ -e "$keyring" ] || apt_install debian-archive-keyring
+    # shellcheck disable=SC2016
     mirror="$(apt-get indextargets --format '$(REPO_URI)' \
         'Created-By: Packages' 'Label: Debian' "Codename: $codename" | sort -u | head -n 1)"
     [ -n "$mirror" ] || cannot "no Debian mirror in this machine's apt sources"

@@ -1,0 +1,50 @@
+"""`memory-plugin render`: print the SQL that an installation runs."""
+
+from __future__ import annotations
+
+import re
+
+import click
+
+from memory_plugin.installer import options, plan, script, sources
+
+_EPILOG = """\b
+Example:
+  memory-plugin render --vector-schema public > store.sql
+  psql --no-psqlrc --file=store.sql app"""
+
+
+@click.command(name="render", epilog=_EPILOG)
+@click.argument("migration", required=False)
+@click.option(
+    "--vector-schema",
+    default="memory_plugin",
+    show_default=True,
+    metavar="NAME",
+    help="Schema that holds pgvector, or is to hold it.",
+)
+@options.wishes
+def command(migration: str | None, vector_schema: str, **given: str | None) -> None:
+    """Print the SQL that an installation runs, for psql; of one MIGRATION only if it is named.
+
+    Does not connect. The PL/Python functions are in it with --plpython require.
+    """
+    settings = options.settings(**given)
+    source = sources.load(settings.migrations_dir)
+    values = sources.placeholders(
+        _quoted(vector_schema),
+        settings.dimensions or plan.DEFAULT_DIMENSIONS,
+        settings.text_search_config or plan.DEFAULT_TEXT_SEARCH_CONFIG,
+    )
+    if migration is not None:
+        click.echo(script.one(source, migration, values), nl=False)
+    else:
+        click.echo(script.whole(source, values, with_plpython=settings.plpython == "require"), nl=False)
+
+
+def _quoted(name: str) -> str:
+    """Quote a schema's name where it needs it."""
+    if re.fullmatch(r"[a-z_][a-z0-9_]*", name):
+        return name
+    escaped = name.replace('"', '""')
+    return f'"{escaped}"'

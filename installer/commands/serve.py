@@ -1,0 +1,125 @@
+"""`memory-plugin serve`: install, then serve /v1; with --embedded on a server of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from memory_plugin.installer import api, dsn, embedded, options, pgprograms
+from memory_plugin.installer.errors import BadSettingError, UsageError
+from memory_plugin.installer.settings import Settings, from_env, split_listen_addr
+from memory_plugin.thin_api import server
+from memory_plugin.thin_api import settings as sidecar
+
+
+@click.command(name="serve")
+@click.option("--embedded", "use_embedded", is_flag=True, help="Start, or find running, a PostgreSQL of its own.")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Where the embedded server keeps its data.  [default: ~/.local/share/memory-plugin; root: /var/lib/...]",
+)
+@click.option(
+    "--postgres-version",
+    type=click.Choice([str(version) for version in pgprograms.VERSIONS]),
+    help=f"Version for fresh embedded data.  [default: {pgprograms.DEFAULT_VERSION}]",
+)
+@options.database
+@click.option("--listen", metavar="ADDR", help="HOST:PORT, or :PORT for every interface.  [default: 127.0.0.1:9100]")
+@options.wishes
+def command(
+    use_embedded: bool,
+    data_dir: Path | None,
+    postgres_version: str | None,
+    database_url: str | None,
+    listen: str | None,
+    **wishes: Any,
+) -> int:
+    """Install into the database, then serve the /v1 API until SIGTERM or SIGINT.
+
+    MEMORY_PLUGIN_SKIP_MIGRATE=1 leaves out the installation.
+    """
+    if use_embedded and database_url:
+        raise UsageError("--embedded and --database-url exclude each other")
+    if not use_embedded and (data_dir or postgres_version):
+        raise UsageError("--data-dir and --postgres-version go with --embedded")
+    environ = dict(os.environ)
+    if use_embedded:
+        # The embedded server it is, whatever the environment names.
+        environ.update(DATABASE_URL="", MEMORY_PLUGIN_DATABASE_URL="")
+    settings = from_env(environ, database_url=database_url, listen_addr=listen, **wishes)
+    _refuse_taken(settings.listen_addr)
+    # The sidecar has its own ways to stop; until it runs, these must not leave an embedded server behind.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
+    with ExitStack() as stack:
+        psql_line = ""
+        if use_embedded:
+            version = int(postgres_version) if postgres_version else None
+            database = stack.enter_context(embedded.start(data_dir, version))
+            settings = settings.with_url(database.url)
+            psql_line = database.psql_line
+            click.echo(f"PostgreSQL {database.version}, data in {database.data_dir}", err=True)
+        return _serve(settings, psql_line)
+
+
+def _serve(settings: Settings, psql_line: str) -> int:
+    """Install, say where everything is, and serve."""
+    api.install(settings, report=lambda line: click.echo(line, err=True))
+    environ = {
+        **os.environ,
+        "MEMORY_PLUGIN_CONNINFO": dsn.without_search_path(settings.conninfo),
+        "MEMORY_PLUGIN_LISTEN_ADDR": settings.listen_addr,
+    }
+    try:
+        sidecar_settings = sidecar.from_env(environ)
+    except sidecar.SettingsError as error:
+        raise BadSettingError(str(error)) from None
+    os.environ.update(MEMORY_PLUGIN_CONNINFO=environ["MEMORY_PLUGIN_CONNINFO"])
+    if not psql_line and settings.url_source != "--database-url":
+        # Works as printed where the variables are set, and keeps the password out of the log.
+        psql_line = 'psql "$(memory-plugin dsn --show-password)"'
+    for line in _signposts(settings, psql_line):
+        click.echo(line)
+    sys.stdout.flush()
+    return server.run(sidecar_settings)
+
+
+def _signposts(settings: Settings, psql_line: str) -> list[str]:
+    """Return the lines that tell where the service is; each works as printed."""
+    host, port = split_listen_addr(settings.listen_addr)
+    # Every interface is reached through this one.
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    base = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    lines = [f"base URL  {base}", f"psql      {psql_line}", f"curl      curl -sS {base}/v1/health"]
+    return lines if psql_line else [lines[0], lines[2]]
+
+
+def _refuse_taken(listen_addr: str) -> None:
+    """Raise when the address cannot be listened on, before anything is started for it."""
+    host, port = split_listen_addr(listen_addr)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in found[:1]:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+    except OSError as error:
+        raise BadSettingError(
+            f"cannot listen on {listen_addr}: {(error.strerror or str(error)).lower()}",
+            hint="stop what listens there, or choose another address with --listen or MEMORY_PLUGIN_LISTEN_ADDR",
+        ) from None
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """Unwind, so that what was started is stopped."""
+    raise SystemExit(0)

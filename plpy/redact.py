@@ -9,7 +9,7 @@
 import re
 
 # No more than this many masks of a kind, nor pairs looked at, in one text; what follows is masked as a whole.
-_LIMIT = 5000
+_LIMIT = 2500
 _compiled: "dict[str, re.Pattern[bytes]]" = {}
 
 
@@ -62,7 +62,6 @@ _TOKENS = (
     ("github_token", b"_eyJ", _at_word("gh", "A-Za-z0-9_-") + "[ousr]_[0-9]{1,20}_eyJ" + _JWT),
     ("jwt", b"eyJ", _at_word("eyJ", "A-Za-z0-9_-") + _JWT),
     ("anthropic_key", b"sk-ant-", r"sk-ant-[A-Za-z0-9_-]{16,}"),
-    ("openrouter_key", b"sk-or-", r"sk-or-[A-Za-z0-9_-]{20,}"),
     ("openai_key", b"sk-", _at_word("sk-") + r"(?:[A-Za-z0-9]{20,}|(?:proj|svcacct|admin|None)-[\w-]{16,})[\w-]*"),
     ("aws_access_key", b"AKIA", r"AKIA[A-Z0-9]{12,}[A-Za-z0-9]*"),
     ("aws_access_key", b"ASIA", r"ASIA[A-Z0-9]{16,}[A-Za-z0-9]*"),
@@ -74,12 +73,10 @@ _TOKENS = (
     ("azure_client_secret", b"Q~", r"Q~(?<=[A-Za-z0-9_~.]{3}[0-9]Q~)[A-Za-z0-9_~.-]{31,}"),
     ("azure_sas", b"sig=", r"(sig=)(?<=[?&]sig=)[A-Za-z0-9%+/]{30,}=*"),
     ("gitlab_token", b"gl", r"gl[a-z]{2,6}-[A-Za-z0-9_-]{20,}(?:\.[0-9a-z]{2,}){0,3}[A-Za-z0-9]*"),
-    ("gitlab_token", b"GR1348941", r"GR1348941[A-Za-z0-9_-]{20,}"),
     ("slack_token", b"xox", r"xox[a-z](?:\.xox[a-z])?-[A-Za-z0-9-]{10,}"),
     ("slack_token", b"xapp-", r"xapp-[A-Za-z0-9-]{20,}"),
     ("slack_webhook", b"hooks.slack.com/", r"(hooks\.slack\.com/[a-z]{8,9}/)[A-Za-z0-9+/_-]{20,}"),
     ("discord_webhook", b"/webhooks/", r"(/webhooks/[0-9]{10,20}/)[A-Za-z0-9_-]{20,}"),
-    ("teams_webhook", b"/webhookb2/", r"(/webhookb2/)[A-Za-z0-9@/_-]{40,}"),
     ("telegram_token", b":AA", r"(:)(?<=[0-9]{8}:)AA[A-Za-z0-9_-]{30,}"),
     ("pypi_token", b"pypi-Ag", r"pypi-Ag[A-Za-z0-9_-]{40,}"),
     ("sendgrid_key", b"SG.", r"SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}"),
@@ -91,10 +88,8 @@ _TOKENS = (
     ("doppler_token", b"dp.", r"dp\.[a-z]{2,5}\.[A-Za-z0-9_.]{40,}"),
     ("docker_token", b"dckr_", r"dckr_[a-z]{3}_[A-Za-z0-9_-]{20,}"),
     ("tailscale_key", b"tskey-", r"tskey-[a-z]{3,10}-[A-Za-z0-9-]{16,}"),
-    ("planetscale_token", b"pscale_", r"pscale_[a-z]{2,5}_[A-Za-z0-9_.=-]{30,}"),
     ("supabase_key", b"sb_secret_", r"sb_secret_[A-Za-z0-9_-]{20,}"),
     ("figma_token", b"figd_", r"figd_[A-Za-z0-9_-]{30,}"),
-    ("square_token", b"sq0", r"sq0[a-z]{3}-[A-Za-z0-9_-]{20,}"),
     ("heroku_key", b"HRKU-", r"HRKU-[A-Za-z0-9_-]{30,}"),
     (
         "private_key",
@@ -118,6 +113,7 @@ _PREFIXES = (
     "notion_token 40 ntn_",
     "grafana_token 30 glsa_ glc_",
     "groq_key 40 gsk_",
+    "openrouter_key 40 sk-or-v1-",
     "replicate_token 30 r8_",
     "supabase_key 30 sbp_",
     "sentry_token 40 sntrys_ sntryu_",
@@ -294,7 +290,7 @@ _FLAG = r"(-(?:passw(?:or)?d|token|secret|key)[ \t]{1,4}" + _OPEN + ")" + _MORE 
 # "password 'x'" is SQL, "the password is 'x'" is prose. A bare value said in prose, in a table, or after so short a
 # word as pw must mix letters and digits and be no method's name.
 _SAID = r"[ \t](?:(?:is|was|to)[ \t]|(?='))"
-_METHOD = "(?:" + "|".join(map(_any_case, "sha md pbkdf argon base utf aes oauth rsa ed scrypt bcrypt".split())) + ")[0-9]"
+_METHOD = "(?:" + "|".join(map(_any_case, "sha md pbkdf argon base utf aes oauth rsa ed scrypt".split())) + ")[0-9]"
 _MIXED = (
     "(?=" + _OPEN + _CORE + "{6})(?=" + _OPEN + _CORE + "{0,40}[A-Za-z])(?=" + _OPEN + _CORE + "{0,40}[0-9])"
     "(?!" + _OPEN + "(?:[A-Za-z0-9]{0,40}-|" + _METHOD + "))"
@@ -325,9 +321,7 @@ _SHORT = (_quoted(_SEPARATOR, 1), _bare(_ANY, _MIXED))
 _KEYED = (
     ("authorization", b"authorization", "authorization", (_AUTHORIZATION,)),
     ("token", b"bearer", r"bearer(?=[ \t])", (_BEARER,)),
-    ("password", b"passw", "passw(?:or)?d" + _FOLLOWED, _PASSWORD),
-    ("password", b"passphrase", "passphrase" + _FOLLOWED, _PASSWORD),
-    ("password", b"passcode", "passcode" + _FOLLOWED, _PASSWORD),
+    ("password", b"pass", "pass(?:w(?:or)?d|phrase|code)" + _FOLLOWED, _PASSWORD),
     ("password", b"pwd", "pwd" + _FOLLOWED + "(?<![a-z]pwd)", _PASSWORD),
     ("password", b"pass", "pass" + _FOLLOWED + "(?<![a-z]pass)", _SHORT),
     ("password", b"pw", "pw" + _FOLLOWED + "(?<![a-z0-9]pw)", _SHORT),

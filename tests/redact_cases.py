@@ -87,9 +87,18 @@ _PREFIXED = [
     ("atlassian_token", "ATA" + "TT3", URLSAFE, 186),
     ("doppler_token", "dp." + "pt.", ALNUM, 43),
     ("tailscale_key", "tskey-" + "auth-", ALNUM, 32),
-    ("planetscale_token", "pscale_" + "tkn_", URLSAFE, 43),
+    ("aws_bedrock_key", "AB" + "SK", B64, 128),
+    ("huggingface_token", "api_" + "org_", ALNUM[:52], 34),
+    ("linear_token", "lin_" + "oauth_", HEX, 64),
+    ("grafana_token", "gl" + "c_", ALNUM, 120),
+    ("stripe_key", "sk_" + "prod_", ALNUM, 24),
+    ("stripe_key", "rk_" + "prod_", ALNUM, 24),
+    ("langsmith_key", "lsv2_" + "sk_", HEX, 32),
+    ("sentry_token", "sntr" + "ys_", ALNUM, 120),
+    ("onepassword_token", "op" + "s_eyJ", ALNUM, 300),
+    *(("fly_token", f"fm{name}_", ALNUM, 200) for name in ("2", "1r", "1a")),
+    ("prefect_token", "pn" + "u_", ALNUM, 36),
     ("figma_token", "fi" + "gd_", URLSAFE, 40),
-    ("square_token", "sq0" + "atp-", URLSAFE, 22),
     ("heroku_key", "HRKU-" + "AA", URLSAFE, 58),
 ]
 TOKENS = [
@@ -155,6 +164,16 @@ PAIRS = [
         "alter role bob password '{}'",
         'the password is "{}", keep it',
         "DB_PASS={}",
+        "pass: {}",
+        "pw={}",
+        "passcode: {}",
+        "<passphrase>{}</passphrase>",
+        "**Password:** `{}`",
+        "- **password**: {}",
+        "| password | {} | rotated |",
+        "password: “{}”",
+        "identified by '{}'",
+        "my password is {}",
         "auth: {{ user: 'bob', pass: '{}' }}",
         'if password == "{}":',
     )
@@ -174,8 +193,27 @@ PAIRS = [
         ("api_key", 'X-Api-Key: "{}"'),
         ("api_key", "AccountName=x;AccountKey='{}';EndpointSuffix=core.windows.net"),
         ("api_key", 'private_key = "{}"'),
+        ("secret", "<secret>{}</secret>"),
+        ("secret", "the client secret is {} now"),
+        ("token", "<token>{}</token>"),
+        ("token", "the token is `{}`"),
+        ("api_key", "<apiKey>{}</apiKey>"),
+        ("api_key", "the api_key is {}"),
         ("url_password", "postgres://bob:{}@db.example.org/app?sslmode=disable"),
     )
+]
+# Only quotes hold these together.
+PHRASES = ["correct horse 9 battery, staple", "two words", "a, b; (c)", "ümläut und mehr"]
+QUOTED = [
+    (kind, text)
+    for kind, key in (
+        *(("password", key) for key in ("password", "PGPASSWORD", "passphrase", "passcode", "pwd", "pass", "pw")),
+        *(("secret", key) for key in ("secret", "client_secret", "SECRET_KEY", "secretAccessKey")),
+        *(("token", key) for key in ("token", "authToken", "ACCESS_TOKEN")),
+        *(("api_key", key) for key in ("api_key", "apiKey", "x-api-key", "auth_key", "private_key", "signingKey")),
+        *(("api_key", key) for key in ("AccountKey", "encryption_key", "master-key", "service_key", "accessKey")),
+    )
+    for text in (f'{key}="{{}}"', f"'{key}': '{{}}',", f'\\"{key}\\": \\"{{}}\\"', f"{key} := `{{}}`")
 ]
 # kind, text, what must go
 OTHERS = [
@@ -197,6 +235,8 @@ OTHERS = [
     ("api_key", "AccountKey={};EndpointSuffix=x", chars(B64, 86) + "=="),
     ("slack_webhook", "https://hooks.slack.com/services/{}", "T0AB/B0CD/" + chars(ALNUM, 24)),
     ("discord_webhook", "https://discord.com/api/webhooks/123456789012345678/{}", chars(URLSAFE, 68)),
+    ("private_key", "client-key-data: {}", base64.b64encode(pem().encode()).decode()),
+    ("password", "machine example.org login bob password {}", "hunter2"),
     ("telegram_token", "bot 123456789:{}", "AA" + chars(URLSAFE, 33)),
     ("azure_client_secret", "Abc8{}", "Q~" + chars(ALNUM, 34)),
     ("azure_sas", "https://x.blob.core.windows.net/c?sv=1&sig={}&se=2", chars(ALNUM, 40) + "%3D"),
@@ -256,6 +296,10 @@ foreign key = orders.customer_id
 token_count=123456789 tokenizer=gpt2-medium-v2
 password_hash_algorithm=argon2id password_length=24
 password_file=/run/secrets/db
+the password is sha256-hashed, base64 encoded, and was changed in 2024
+| password | string | required | at least 8 characters |
+the token is OAuth2-based, the secret is in Vault and the api_key is required
+pass: 120ms, fail: 3/4
 PWD=/home/bob/project
 el año pasado, contraseña olvidada; パスワードを忘れた; Пароль забыт
 """.strip().splitlines()

@@ -185,3 +185,11 @@ def test_a_commit_creates_its_namespace_with_the_kind_of_its_prefix(
     name = contract.name(kind=kind)
     assert contract.commit(name).status == 201
     assert contract.patch(name, {"metadata": {}}).body["kind"] == expected
+
+
+def test_an_encoded_slash_never_reaches_another_route(contract: Contract) -> None:
+    name = contract.name()
+    contract.commit(name, "kept")
+    for answer in (contract.delete(f"{name}/memories"), contract.put(f"{name}/memories", {"kind": "team"})):
+        assert answer.status in (400, 404, 405)
+    assert contract.found([name]) == ["kept"]

@@ -120,7 +120,8 @@ def test_a_single_character_matches_as_a_substring_in_listing_order(contract: Co
 
 def test_an_embedding_ranks_by_cosine_similarity_in_exact_order(contract: Contract) -> None:
     name = contract.name()
-    angles = [random.Random(7).uniform(0, math.pi) for _ in range(40)]
+    seeded = random.Random(7)
+    angles = [seeded.uniform(0, math.pi) for _ in range(40)]
     for i, angle in enumerate(angles):
         contract.commit(name, f"m{i}", embedding=towards(angle))
     contract.commit(name, "no embedding")

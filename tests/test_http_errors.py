@@ -1,4 +1,4 @@
-"""What the server's errors become over HTTP: the status and code of the registry, and never a word of the server's own."""
+"""What the server's errors become over HTTP: a status and code of the registry, never a word of the server's own."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ SECRET = "secret text of the server"
 RAISING = f"""
     create or replace function memory_plugin.v1_search(body json) returns json language plpgsql as $$
         begin
-            raise exception using errcode = body ->> 'raise', message = '{SECRET}', detail = body ->> 'detail';
+            raise exception using
+                errcode = body ->> 'raise', message = '{SECRET}', detail = coalesce(body ->> 'detail', '');
         end
     $$;
 """

@@ -10,7 +10,21 @@ from hypothesis import strategies as st
 from memory_plugin.installer.plpython import build
 from memory_plugin.plpy import redact as module
 from memory_plugin.plpy.redact import redact
-from redact_cases import CLEAN, HEX, OTHERS, PAIRS, PROSE, SECRETS, TOKEN_CONTEXTS, TOKENS, chars, jwt, pem
+from redact_cases import (
+    CLEAN,
+    HEX,
+    OTHERS,
+    PAIRS,
+    PHRASES,
+    PROSE,
+    QUOTED,
+    SECRETS,
+    TOKEN_CONTEXTS,
+    TOKENS,
+    chars,
+    jwt,
+    pem,
+)
 
 MIB = 1 << 20
 
@@ -28,6 +42,12 @@ def _masked() -> list[tuple[str, str]]:
         for secret in SECRETS
         # A URL's password holds no slash and no "#"; a bare word ends where a bare word ends.
         if not (kind == "url_password" and set("/#") & set(secret))
+    ]
+    cases += [
+        (text.format(phrase), text.format(f"[redacted:{kind}]"))
+        for kind, text in QUOTED
+        for phrase in PHRASES
+        if len(phrase.encode()) > 8
     ]
     return cases + [(text.format(secret), text.format(f"[redacted:{kind}]")) for kind, text, secret in OTHERS]
 
@@ -111,7 +131,7 @@ def test_a_hash_of_any_length_stays(alphabet: str, length: int) -> None:
 
 
 @pytest.mark.parametrize("count", [module._LIMIT, module._LIMIT + 1, 3 * module._LIMIT])
-@pytest.mark.parametrize("piece", ["pwd=hunter2x\n", "x://a:bcd@h ", TOKENS[0][1] + " ", TOKENS[15][1] + "\n", pem() + "\n"])
+@pytest.mark.parametrize("piece", ["pwd=hunter2x\n", "x://a:bcd@h ", *(f"{TOKENS[i][1]} " for i in (0, 15)), pem() + "\n"])
 def test_past_the_limit_the_rest_is_masked_as_a_whole(piece: str, count: int) -> None:
     masked = redact(piece * count + "the end")
     assert piece.strip() not in masked
@@ -132,7 +152,8 @@ _ADVERSARIAL = [
     *("bearer ", "authorization: ", "authorization: bearer a", " --token a", " -u a", "curl -u a:b ", "password \t \t"),
     *("token=\"token='token=\\\"token=\\'token=`", "password='" + "a" * 600 + "\n", "password='a " + "b " * 8),
     *("password=" + "a," * 40, "password=a.b.c.d.e", "password=a_b_c_d_e", "A" * 16 + "_" + "a" * 16, "hp_" + "a" * 17),
-    *("-----BEGIN PRIVATE KEY-----", "-----BEGIN PRIVATE KEY-----\n" + "A" * 64 + "\n", jwt() + "x", TOKENS[15][1] + " "),
+    *("-----BEGIN PRIVATE KEY-----", "-----BEGIN PRIVATE KEY-----\n" + "A" * 64 + "\n", jwt() + "x"),
+    *(token + " " for _, token in TOKENS[:16]),
 ]
 
 

@@ -1,0 +1,164 @@
+"""What the sidecar adds to a statement: one request over HTTP against the same call through psycopg, taken in turn.
+
+python bench/sidecar_overhead.py --database-url URL [--requests N] [--clients N]
+
+The database must have the store installed. A sidecar of its own is started on it. First one client: the same search over
+HTTP (one kept connection) and as `select memory_plugin.v1_search(...)` by psycopg, alternately, so that whatever slows
+the machine slows both. Then several clients at once, for requests a second. Latencies are medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import psycopg
+
+WARM_UP = 200
+CALLS = {
+    "health": (b"GET", b"/v1/health", b"", "select memory_plugin.v1_health()"),
+    "listing": (
+        b"POST",
+        b"/v1/search",
+        b'{"namespaces":["workspace:bench"]}',
+        "select memory_plugin.v1_search(%s)",
+    ),
+}
+
+
+class Client:
+    """One kept connection, with as little of a client as will do: it shares the machine with what it measures."""
+
+    def __init__(self, port: int) -> None:
+        self.sock = socket.create_connection(("127.0.0.1", port))
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def ask(self, request: bytes) -> bytes:
+        """Send a request and return its response; anything but success is an error."""
+        self.sock.sendall(request)
+        answer = self.sock.recv(65536)
+        while b"\r\n\r\n" not in answer:
+            answer += self.sock.recv(65536)
+        head, _, body = answer.partition(b"\r\n\r\n")
+        if not head.startswith(b"HTTP/1.1 2"):
+            raise RuntimeError(answer.decode())
+        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        while len(body) < length:
+            body += self.sock.recv(65536)
+        return body
+
+
+def request_of(method: bytes, path: bytes, body: bytes) -> bytes:
+    """Return the bytes of a request."""
+    return b"%s %s HTTP/1.1\r\nHost: bench\r\nContent-Length: %d\r\n\r\n%s" % (method, path, len(body), body)
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """Return how long a call takes."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def overhead(port: int, database: str, name: str, count: int) -> dict[str, float]:
+    """Return both medians and their difference, in ms."""
+    method, path, body, statement = CALLS[name]
+    request = request_of(method, path, body)
+    client = Client(port)
+    parameters = [body.decode()] if body else []
+    with psycopg.connect(database, autocommit=True, prepare_threshold=None) as conn:
+        cursor = conn.cursor()
+        over_http, direct = [], []
+        for turn in range(WARM_UP + count):
+            http = seconds(lambda: client.ask(request))
+            sql = seconds(lambda: cursor.execute(statement, parameters).fetchone())
+            if turn >= WARM_UP:
+                over_http.append(http * 1000)
+                direct.append(sql * 1000)
+    http_p50, sql_p50 = statistics.median(over_http), statistics.median(direct)
+    return {"http_p50_ms": http_p50, "direct_p50_ms": sql_p50, "own_cost_ms": http_p50 - sql_p50}
+
+
+def throughput(port: int, name: str, clients: int, length: float = 4.0) -> dict[str, float]:
+    """Return requests a second, p50 and p99 in ms, with so many clients at once."""
+    method, path, body, _ = CALLS[name]
+    request = request_of(method, path, body)
+    end = time.perf_counter() + length
+    taken: list[list[float]] = [[] for _ in range(clients)]
+
+    def run(own: list[float]) -> None:
+        client = Client(port)
+        while time.perf_counter() < end:
+            own.append(seconds(lambda: client.ask(request)))
+
+    threads = [threading.Thread(target=run, args=(own,)) for own in taken]
+    start = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    elapsed = time.perf_counter() - start
+    all_taken = sorted(value * 1000 for own in taken for value in own)
+    return {
+        "requests_s": len(all_taken) / elapsed,
+        "p50_ms": all_taken[len(all_taken) // 2],
+        "p99_ms": all_taken[int(len(all_taken) * 0.99)],
+    }
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def started(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until health answers 200."""
+    deadline = time.monotonic() + 15
+    while True:
+        try:
+            Client(port).ask(request_of(b"GET", b"/v1/health", b""))
+        except (OSError, RuntimeError):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+        else:
+            return
+
+
+def main() -> int:
+    """Measure, print a line of JSON a measurement."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--database-url", default=os.environ.get("MEMORY_PLUGIN_DATABASE_URL"))
+    parser.add_argument("--requests", type=int, default=2000)
+    parser.add_argument("--clients", type=int, default=8)
+    options = parser.parse_args()
+    if not options.database_url:
+        parser.error("--database-url or MEMORY_PLUGIN_DATABASE_URL is needed")
+    port = free_port()
+    settings = {"MEMORY_PLUGIN_CONNINFO": options.database_url, "MEMORY_PLUGIN_LISTEN_ADDR": f"127.0.0.1:{port}"}
+    with subprocess.Popen([sys.executable, "-m", "memory_plugin.thin_api"], env={**os.environ, **settings}) as process:
+        try:
+            started(port, process)
+            for name in CALLS:
+                shown = overhead(port, options.database_url, name, options.requests)
+                loaded = throughput(port, name, options.clients)
+                figures = {key: round(value, 3) for key, value in {**shown, **loaded}.items()}
+                sys.stdout.write(json.dumps({"call": name, "clients": options.clients, **figures}) + "\n")
+        finally:
+            process.terminate()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,6 +1,7 @@
 # make serve: a memory service on 127.0.0.1:9100 over a PostgreSQL of its own. make test: everything that is checked.
 PYTHON ?= python3
-DATA_DIR ?= $(CURDIR)/.data/embedded
+# Empty: where the program keeps an embedded server's data by itself, in the user's own data folder.
+DATA_DIR ?=
 PYTEST_ARGS ?=
 
 BIN := .venv/bin
@@ -12,7 +13,7 @@ SUBPACKAGES := installer plpy sql thin_api
 .PHONY: help serve test venv lint format provision pytest clean
 
 help:
-	@echo 'make serve   install what is needed and serve /v1 on 127.0.0.1:9100 (data stays in $(DATA_DIR))'
+	@echo 'make serve   install what is needed and serve /v1 on 127.0.0.1:9100 (DATA_DIR=... says where its data stays)'
 	@echo 'make test    lint and test on every server this machine can have; PYTEST_ARGS=... narrows it'
 	@echo 'make lint    ruff, mypy, sqlfluff'
 	@echo 'make format  let ruff lay out the Python'
@@ -20,7 +21,7 @@ help:
 	@echo 'make clean   remove all that was made here, except data'
 
 serve: .venv/.installed
-	exec $(BIN)/memory-plugin serve --embedded --data-dir '$(DATA_DIR)'
+	exec $(BIN)/memory-plugin serve --embedded $(if $(DATA_DIR),--data-dir '$(DATA_DIR)')
 
 test: lint provision
 	$(MAKE) --no-print-directory pytest

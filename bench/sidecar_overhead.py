@@ -2,7 +2,7 @@
 
 python bench/sidecar_overhead.py --database-url URL [--requests N] [--clients N]
 
-The database must have the store installed. A sidecar of its own is started on it. First one client: the same search over
+The database must have the store installed. A sidecar of its own is started on it. First one client: the same search by
 HTTP (one kept connection) and as `select memory_plugin.v1_search(...)` by psycopg, alternately, so that whatever slows
 the machine slows both. Then several clients at once, for requests a second. Latencies are medians.
 """

@@ -98,7 +98,13 @@ class Apply:
         return planning.make(discover.facts(self._connection), self._source, self._settings, self._plpython_names)
 
     def _adopt(self, plan: Plan) -> None:
-        """Record what an earlier program did, changing none of it."""
+        """Record what an earlier program did, changing none of it.
+
+        The bootstrap is run all the same: it makes only what is missing, which is the schema's comment.
+        """
+        for migration in plan.adopt:
+            if migration.name == planning.BOOTSTRAP:
+                self._connection.execute(sources.render(migration.text, plan.placeholders, migration.name))
         self._connection.execute(CREATE_LEDGER + COMMENT_LEDGER)
         for migration in plan.adopt:
             self._record(migration, adopted=True)

@@ -14,16 +14,15 @@ from memory_plugin.installer.settings import Settings
 
 LOCK_KEY = "pg_catalog.hashtextextended('memory_plugin.install', 0)"
 
-_HOLDER = (
-    """
+_HOLDER = """
 select locks.pid, locks.virtualtransaction
 from pg_catalog.pg_locks as locks
 where
     locks.locktype = 'advisory' and locks.granted and locks.objsubid = 1
     and locks.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())
-    and (locks.classid::bigint << 32 | locks.objid::bigint) = """
-    + LOCK_KEY
-)
+    and (locks.classid::bigint << 32 | locks.objid::bigint)
+    = pg_catalog.hashtextextended('memory_plugin.install', 0)
+"""
 
 _DESCRIBE = """
 select

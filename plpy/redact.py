@@ -137,9 +137,10 @@ for _kind, _least, *_prefixes in map(str.split, _PREFIXES):
         _by_ending.setdefault(_rule[0][-3:], []).append(_rule)
 # A separator behind the end of one of the prefixes, before a run of the least length there is.
 _SEPARATORS = [
-    separator + "(?=[A-Za-z0-9]{16})(?<=(?:" + "|".join(
-        ending.decode("ascii") for ending in sorted(_by_ending) if ending.endswith(separator.encode("ascii"))
-    ) + "))"
+    separator
+    + "(?=[A-Za-z0-9]{16})(?<=(?:"
+    + "|".join(ending.decode("ascii") for ending in sorted(_by_ending) if ending.endswith(separator.encode("ascii")))
+    + "))"
     for separator in ("_", "-")
 ]
 
@@ -149,20 +150,21 @@ def _mask_prefixed(data: bytes) -> bytes:
     for separator in _SEPARATORS:
         parts: list[bytes] = []
         done = 0
-        for match in _regex(separator).finditer(data):
-            end = match.end()
-            if end <= done:
-                continue
+        regex = _regex(separator)
+        found = regex.search(data)
+        while found:
+            end = after = found.end()
             for prefix, body, mark in _by_ending[data[end - 3 : end]]:
                 token = body.match(data, end) if data.endswith(prefix, done, end) else None
                 if token:
                     parts += (data[done : end - len(prefix)], mark)
-                    done = token.end()
+                    done = after = token.end()
                     break
             if len(parts) > 2 * _LIMIT:
                 parts[-1] = _mark("rest")
                 done = len(data)
                 break
+            found = regex.search(data, after)
         if parts:
             data = b"".join(parts) + data[done:]
     return data
@@ -199,6 +201,9 @@ def _not_placeholder(end: str) -> str:
     """Give a lookahead that refuses a mark, a variable, a template slot, or a blanked value before `end`."""
     return r"(?!\[redacted:|\$[A-Z_{(]|\{|\*+" + end + r"|[xX]{3,}" + end + r"|\.\.\.|%[A-Z_]+%)"
 
+
+# Patterns made of parts, laid out by hand.
+# fmt: off
 
 # A port before a path, a query or the end of a Markdown link is no password.
 _URL = (
@@ -265,10 +270,8 @@ _ANY = _NUMBER + "(?=" + _OPEN + _CORE + "{3})"
 _MORE = (
     _NUMBER + "(?=" + _OPEN + "(?:" + _CORE + "{0,40}[0-9!@#$%^*+=~]|" + _CORE + r"{3,200}[ \t]*(?:\r|\n|\Z)))"
 )
-_LONG = (
-    "(?=" + _OPEN + _CORE + "{8})(?=" + _OPEN + "(?:" + _CORE + "{0,40}[0-9]|[A-Za-z+/=-]{24}))"
-    "(?!" + _OPEN + "[0-9:.,TZ+/-]{1,30}" + _END + ")"
-)
+_NO_DATE = "(?!" + _OPEN + "[0-9:.,TZ+/-]{1,30}" + _END + ")"
+_LONG = "(?=" + _OPEN + _CORE + "{8})(?=" + _OPEN + "(?:" + _CORE + "{0,40}[0-9]|[A-Za-z+/=-]{24}))" + _NO_DATE
 
 
 def _quoted(separator: str, least: int) -> str:
@@ -290,10 +293,10 @@ _FLAG = r"(-(?:passw(?:or)?d|token|secret|key)[ \t]{1,4}" + _OPEN + ")" + _MORE 
 # "password 'x'" is SQL, "the password is 'x'" is prose. A bare value said in prose, in a table, or after so short a
 # word as pw must mix letters and digits and be no method's name.
 _SAID = r"[ \t](?:(?:is|was|to)[ \t]|(?='))"
-_METHOD = "(?:" + "|".join(map(_any_case, "sha md pbkdf argon base utf aes oauth rsa ed scrypt".split())) + ")[0-9]"
+_METHODS = "sha md pbkdf argon base utf aes oauth rsa ed scrypt bcrypt tls pkcs ldap hs rs es ec ipv gpt"
 _MIXED = (
-    "(?=" + _OPEN + _CORE + "{6})(?=" + _OPEN + _CORE + "{0,40}[A-Za-z])(?=" + _OPEN + _CORE + "{0,40}[0-9])"
-    "(?!" + _OPEN + "(?:[A-Za-z0-9]{0,40}-|" + _METHOD + "))"
+    "(?=" + _OPEN + _CORE + "{6})(?=" + _OPEN + _CORE + "{0,40}[A-Za-z])(?=" + _OPEN + _CORE + "{0,40}[0-9])" + _NO_DATE
+    + "(?!" + _OPEN + "(?:" + "|".join(map(_any_case, _METHODS.split())) + ")[0-9])"
 )
 _SPOKEN = r"([ \t](?:is|was|to|\|)[ \t]" + _MIXED + _OPEN + ")" + _LEAVE + _VALUE
 _NETRC = r"(machine[ \t]+[^\s]{1,255}[ \t]+login[ \t]+[^\s]{1,255}[ \t]+password[ \t]+)" + _LEAVE + r"[^\s]+"
@@ -331,26 +334,30 @@ _KEYED = (
     ("api_key", b"key", "key" + _KEY_OF + _FOLLOWED, _KEY),
 )
 
+# fmt: on
+
 
 def _mask_keyed(data: bytes, low: bytes, key: str, patterns: "tuple[str, ...]", mark: bytes) -> bytes:
     """Mask the values that follow a key."""
     parts: list[bytes] = []
     done = 0
     seen = 0
-    for found in _regex(key).finditer(low):
-        if found.start() < done:
-            continue
+    regex = _regex(key)
+    found = regex.search(low)
+    while found:
         seen += 1
         if seen > _LIMIT:
             parts += (data[done : found.start()], _mark("rest"))
             done = len(data)
             break
+        after = found.end()
         for pattern in patterns:
-            value = _regex(pattern).match(data, found.end())
+            value = _regex(pattern).match(data, after)
             if value:
                 parts += (data[done : value.end(1)], mark)
-                done = value.end()
+                done = after = value.end()
                 break
+        found = regex.search(low, after)
     return b"".join(parts) + data[done:] if parts else data
 
 

@@ -86,7 +86,6 @@ def test_put_refuses_a_body_that_breaks_a_rule_and_creates_nothing(contract: Con
         ":a",
         "workspace:a b",
         "workspace:ä",
-        "workspace:a/b",
         "w1:a",
         "workspace:a\n",
         "workspace:" + "x" * 247,

@@ -50,6 +50,30 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
+@pytest.fixture(scope="session")
+def fill() -> Iterator[Callable[[Path, int], None]]:
+    """Return what puts data of a version into a folder: copied, as making it costs seconds of a busy machine."""
+    made: dict[int, Path] = {}
+
+    def put(folder: Path, version: int = 18) -> None:
+        if version not in made:
+            made[version] = Path(tempfile.mkdtemp(prefix="mp-embedded-", dir="/tmp"))
+            made[version].chmod(0o755)
+            embedded.start(made[version], version).close()
+        subprocess.run(["cp", "-a", made[version] / "pgdata", folder], check=True)
+
+    yield put
+    for path in made.values():
+        shutil.rmtree(path)
+
+
+@pytest.fixture
+def filled(folder: Path, fill: Callable[[Path], None]) -> Path:
+    """Return a folder with the data of a server that was used before."""
+    fill(folder)
+    return folder
+
+
 class Holder:
     """A process that holds a server."""
 
@@ -140,7 +164,7 @@ def test_fresh_server_has_a_utf8_database_and_keeps_its_data(folder: Path, versi
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_psql_line_works_as_printed_with_and_without_psql_on_the_path(
-    folder: Path, version: int, monkeypatch: pytest.MonkeyPatch
+    folder: Path, fill: Callable[[Path, int], None], version: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def tried(line: str) -> str:
         done = subprocess.run(
@@ -148,7 +172,8 @@ def test_psql_line_works_as_printed_with_and_without_psql_on_the_path(
         )
         return done.stdout.strip()
 
-    with embedded.start(folder, version) as server:
+    fill(folder, version)
+    with embedded.start(folder) as server:
         monkeypatch.setenv("PATH", "/nonexistent")
         assert server.psql_line.startswith("/")
         assert tried(server.psql_line) == "42"
@@ -158,9 +183,8 @@ def test_psql_line_works_as_printed_with_and_without_psql_on_the_path(
         assert tried(server.psql_line) == "42"
 
 
-def test_data_that_is_there_decides_the_version(folder: Path) -> None:
-    with embedded.start(folder, 16):
-        pass
+def test_data_that_is_there_decides_the_version(folder: Path, fill: Callable[[Path, int], None]) -> None:
+    fill(folder, 16)
     with embedded.start(folder, 18) as server:
         assert server.version.startswith("16.")
     # The cluster's own folder does as well, for data that was made by other means.
@@ -169,30 +193,30 @@ def test_data_that_is_there_decides_the_version(folder: Path) -> None:
         assert server.data_dir == folder / "pgdata"
 
 
-def test_server_stays_until_its_last_user_leaves(folder: Path, holder: Callable[..., Holder]) -> None:
-    first = holder(folder)
+def test_server_stays_until_its_last_user_leaves(filled: Path, holder: Callable[..., Holder]) -> None:
+    first = holder(filled)
     said = first.said()
-    with embedded.start(folder) as second:
+    with embedded.start(filled) as second:
         assert (said.found, second.found_running) == (False, True)
         assert second.url == said.url
         assert first.leave() == 0
         assert answers(said.url)
     assert not answers(said.url)
-    assert not (folder / "pgdata" / "postmaster.pid").exists()
+    assert not (filled / "pgdata" / "postmaster.pid").exists()
 
 
-def test_closing_twice_is_closing_once(folder: Path) -> None:
-    with embedded.start(folder) as server:
+def test_closing_twice_is_closing_once(filled: Path) -> None:
+    with embedded.start(filled) as server:
         server.close()
         assert not answers(server.url)
 
 
-def test_next_start_finds_the_server_of_a_killed_starter(folder: Path, holder: Callable[..., Holder]) -> None:
-    starter = holder(folder)
+def test_next_start_finds_the_server_of_a_killed_starter(filled: Path, holder: Callable[..., Holder]) -> None:
+    starter = holder(filled)
     said = starter.said()
     starter.kill()
     assert answers(said.url)
-    with embedded.start(folder) as server:
+    with embedded.start(filled) as server:
         assert server.found_running
     assert not answers(said.url)
 
@@ -206,32 +230,32 @@ def test_concurrent_starts_share_one_server(folder: Path, holder: Callable[..., 
     assert not answers(said[0].url)
 
 
-def test_committed_data_survives_a_killed_server(folder: Path, holder: Callable[..., Holder]) -> None:
-    starter = holder(folder)
+def test_committed_data_survives_a_killed_server(filled: Path, holder: Callable[..., Holder]) -> None:
+    starter = holder(filled)
     said = starter.said()
     with psycopg.connect(said.url) as conn:
         conn.execute("create table kept as select 42 as n")
-    pid = postmaster(folder / "pgdata")
+    pid = postmaster(filled / "pgdata")
     os.kill(pid, signal.SIGKILL)
     starter.kill()
     await_end(pid)
-    with embedded.start(folder) as server:
+    with embedded.start(filled) as server:
         assert not server.found_running
         assert ask(server.url, "select n from kept") == 42
 
 
-def test_pid_file_naming_a_process_that_is_no_server_is_no_hindrance(folder: Path) -> None:
-    with embedded.start(folder) as server:
-        listed = (folder / "pgdata" / "postmaster.pid").read_text().splitlines()
+def test_pid_file_naming_a_process_that_is_no_server_is_no_hindrance(filled: Path) -> None:
+    with embedded.start(filled) as server:
+        listed = (filled / "pgdata" / "postmaster.pid").read_text().splitlines()
     account = pgprograms.account_for()
     identity = {} if account is None else {"user": account.uid, "group": account.gid}
     # Of the server's own account: PostgreSQL would take it for the server.
     with subprocess.Popen(["/bin/sleep", "60"], **identity) as other:  # type: ignore[call-overload]
-        stale = folder / "pgdata" / "postmaster.pid"
+        stale = filled / "pgdata" / "postmaster.pid"
         stale.write_text("\n".join([str(other.pid), *listed[1:]]) + "\n")
         if account is not None:
             os.chown(stale, account.uid, account.gid)
-        with embedded.start(folder) as server:
+        with embedded.start(filled) as server:
             assert not server.found_running
             assert answers(server.url)
         assert other.poll() is None
@@ -247,7 +271,11 @@ def test_initialisation_that_was_cut_short_is_done_again(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["d" * 100, "with a 'quote', comma and ü"])
-def test_socket_moves_to_a_private_folder_when_the_path_is_long_or_odd(folder: Path, name: str) -> None:
+def test_socket_moves_to_a_private_folder_when_the_path_is_long_or_odd(
+    folder: Path, fill: Callable[[Path], None], name: str
+) -> None:
+    (folder / name).mkdir()
+    fill(folder / name)
     with embedded.start(folder / name) as server:
         socket_dir = server.address.socket_dir
         assert answers(server.url)
@@ -257,27 +285,25 @@ def test_socket_moves_to_a_private_folder_when_the_path_is_long_or_odd(folder: P
     assert not socket_dir.exists()
 
 
-def test_failure_shows_the_last_lines_of_the_servers_log(folder: Path) -> None:
-    with embedded.start(folder):
-        pass
-    with (folder / "pgdata" / "postgresql.conf").open("a") as conf:
+def test_failure_shows_the_last_lines_of_the_servers_log(filled: Path) -> None:
+    with (filled / "pgdata" / "postgresql.conf").open("a") as conf:
         conf.write("no_such_setting = 1\n")
     with pytest.raises(EmbeddedServerError, match="no_such_setting") as failure:
-        embedded.start(folder)
+        embedded.start(filled)
     assert failure.value.exit_code == 24
     assert "server.log" in failure.value.line
     assert "\n" not in failure.value.line
 
 
-def test_start_that_fails_after_the_launch_leaves_no_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_start_that_fails_after_the_launch_leaves_no_server(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(address: cluster.Address) -> None:
         assert answers(cluster.url(address, "postgres"))
         raise SystemExit(0)
 
     monkeypatch.setattr(embedded, "_ensure_database", refuse)
     with pytest.raises(SystemExit):
-        embedded.start(folder)
-    assert not (folder / "pgdata" / "postmaster.pid").exists()
+        embedded.start(filled)
+    assert not (filled / "pgdata" / "postmaster.pid").exists()
 
 
 def test_data_of_another_version_is_refused_by_name(folder: Path) -> None:
@@ -337,11 +363,13 @@ def test_root_serves_the_data_of_a_user_as_that_user(folder: Path, holder: Calla
 
 
 @as_root
-def test_other_accounts_are_kept_out(folder: Path) -> None:
+def test_other_accounts_are_kept_out(folder: Path, fill: Callable[[Path], None]) -> None:
     account = pgprograms.account_for()
     assert account is not None
     other = next(entry for entry in pwd.getpwall() if entry.pw_uid not in (0, account.uid))
     stranger = pgprograms.Account(other.pw_name, other.pw_uid, other.pw_gid)
+    (folder / ("d" * 100)).mkdir()
+    fill(folder / ("d" * 100))
     with embedded.start(folder / ("d" * 100)) as server:
         command = [pgprograms.find(18) / "bin" / "psql", "-Atc", "select 1", server.url]
         assert pgprograms.run(stranger, command, Path("/"))[0] != 0

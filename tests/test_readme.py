@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tempfile
 from pathlib import Path
 
+import httpx
 import psycopg
 import pytest
 from fixtures.cluster import free_port
-from fixtures.sidecars import PROGRAM, Sidecar, clean_env
+from fixtures.sidecars import PROGRAM, Sidecar, clean_env, wait_until
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -63,32 +65,32 @@ def test_the_make_commands_are_targets_of_the_makefile() -> None:
 
 
 def test_make_serve_serves_and_what_it_prints_works(tmp_path: Path) -> None:
-    import httpx
-    from fixtures.embedded import embedded_folder
-    from fixtures.sidecars import wait_until
-
     address = f"127.0.0.1:{free_port()}"
-    with embedded_folder() as folder, (tmp_path / "log").open("wb") as log:
+    log_file = tmp_path / "log"
+    # Not below tmp_path, which is closed to the account that an embedded server of root runs as.
+    with tempfile.TemporaryDirectory(prefix="mp-readme-", dir="/tmp") as folder, log_file.open("wb") as log:
+        Path(folder).chmod(0o755)
         process = subprocess.Popen(
-            ["make", "serve", f"DATA_DIR={folder / 'data'}"], cwd=ROOT, stdout=log, stderr=log,
+            ["make", "serve", f"DATA_DIR={folder}/data"],
+            cwd=ROOT,
+            stdout=log,
+            stderr=log,
             env=clean_env(MEMORY_PLUGIN_LISTEN_ADDR=address),
         )
         try:
-            def healthy() -> bool:
-                assert process.poll() is None, (tmp_path / "log").read_text()
-                try:
-                    return httpx.get(f"http://{address}/v1/health", trust_env=False).status_code == 200
-                except httpx.TransportError:
-                    return False
-
-            wait_until(healthy, "make serve", timeout=120)
-            printed = (tmp_path / "log").read_text()
-            lines = [line.strip() for line in printed.splitlines()]
-            curl = next(line[line.index("curl ") :] for line in lines if "curl " in line)
-            psql = next(line[line.index("psql") :] if line.startswith("psql") else line for line in lines if "psql" in line)
-            assert "capabilities" in run_bash(curl) or "memories" in run_bash(curl)
-            assert "1.0.0" in run_bash(psql[psql.index("/") if "/" in psql.split("psql")[0] else psql.index("psql") :]
-                                       + " -Atc 'select version from memory_plugin.health()'")
+            wait_until(lambda: _healthy(process, address, log_file), "make serve", timeout=120)
+            printed = dict(re.findall(r"^(base URL|psql|curl) +(.+)$", log_file.read_text(), re.MULTILINE))
+            assert printed["base URL"] == f"http://{address}"
+            assert "capabilities" in run_bash(printed["curl"])
+            assert run_bash(f"{printed['psql']} -Atc 'select version from memory_plugin.health()'") == "1.0.0\n"
         finally:
             process.terminate()
-            assert process.wait(30) in (0, -15)
+            process.wait(30)
+
+
+def _healthy(process: subprocess.Popen[bytes], address: str, log_file: Path) -> bool:
+    assert process.poll() is None, log_file.read_text()
+    try:
+        return httpx.get(f"http://{address}/v1/health", trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False

@@ -1,5 +1,6 @@
 import ast
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -83,7 +84,7 @@ _PIECES = [
     *(token[: len(token) // 2] for _, token in TOKENS),
     *(secret for _, _, secret in OTHERS),
     *"password Password PASS pwd secret secret_key token api_key accessKey Authorization Bearer Basic curl".split(),
-    *" -u | --password |://bob:|https://|?sig=|\\n|\\\"|%3D|\n|\t|  ".split("|"),
+    *' -u | --password |://bob:|https://|?sig=|\\n|\\"|%3D|\n|\t|  '.split("|"),
     *("-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----", "[redacted:token]", "[redacted:rest]"),
     *" = : := => == ' \" ` @ , ; & ( ) [ ] { } < > </ / \\ . _ - $ ${ * ? ! # ~ + is".split(" "),
     *"hunter2 None x abc ABC 0 1234 é 日本 😀 was to".split(),
@@ -131,7 +132,9 @@ def test_a_hash_of_any_length_stays(alphabet: str, length: int) -> None:
 
 
 @pytest.mark.parametrize("count", [module._LIMIT, module._LIMIT + 1, 3 * module._LIMIT])
-@pytest.mark.parametrize("piece", ["pwd=hunter2x\n", "x://a:bcd@h ", *(f"{TOKENS[i][1]} " for i in (0, 15)), pem() + "\n"])
+@pytest.mark.parametrize(
+    "piece", ["pwd=hunter2x\n", "x://a:bcd@h ", TOKENS[0][1] + " ", TOKENS[15][1] + "\n", pem() + "\n"]
+)
 def test_past_the_limit_the_rest_is_masked_as_a_whole(piece: str, count: int) -> None:
     masked = redact(piece * count + "the end")
     assert piece.strip() not in masked
@@ -191,6 +194,23 @@ def test_the_database_masks_as_the_module_does(conn: psycopg.Connection) -> None
 def test_the_database_masks_a_text_of_the_largest_size(conn: psycopg.Connection) -> None:
     text = ("password=hunter2x and prose about it; " * MIB)[:MIB]
     assert conn.execute("select memory_plugin.redact(%s)", [text]).fetchone() == (redact(text),)
+
+
+@pytest.mark.servers("full")
+def test_an_open_session_follows_an_upgrade_of_the_function(conn: psycopg.Connection, database: str) -> None:
+    assert conn.execute("select memory_plugin.redact('pwd=hunter2x')").fetchone() == ("pwd=[redacted:password]",)
+    with psycopg.connect(database, autocommit=True) as other:
+        other.execute(build("redact").replace("[redacted:", "[gone:").encode())
+    assert conn.execute("select memory_plugin.redact('pwd=hunter2x')").fetchone() == ("pwd=[gone:password]",)
+
+
+@pytest.mark.servers("full")
+def test_a_role_that_owns_nothing_may_mask(conn: psycopg.Connection, new_role: Callable[..., str]) -> None:
+    role = new_role()
+    conn.execute(f'grant usage on schema memory_plugin to "{role}"'.encode())
+    conn.execute(f'set role "{role}"'.encode())
+    conn.execute("set search_path = pg_temp")
+    assert conn.execute("select memory_plugin.redact('pwd=hunter2x')").fetchone() == ("pwd=[redacted:password]",)
 
 
 @pytest.mark.servers("full")

@@ -1,0 +1,112 @@
+"""Many installs at once, and installs among other sessions: each migration once, no wait without an end or a name."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from fixtures.installing import connected, install, make_earlier_shape, refusal, rows, settings_for
+from memory_plugin.installer import api, sources
+from memory_plugin.installer.api import InstallResult
+from memory_plugin.installer.waiting import LOCK_KEY
+
+
+@pytest.mark.parametrize("state", ["empty", "earlier"])
+def test_twenty_installs_at_once_all_succeed_and_apply_each_migration_once(empty_database: str, state: str) -> None:
+    if state == "earlier":
+        make_earlier_shape(empty_database, tables="memory_plugin", vector="public")
+    start = threading.Barrier(20)
+
+    def boot(_: int) -> InstallResult:
+        start.wait(timeout=30)
+        return install(empty_database)
+
+    with ThreadPoolExecutor(20) as pool:
+        results = list(pool.map(boot, range(20)))
+
+    done = sorted(name for result in results for name in (*result.applied, *result.adopted))
+    assert done == [migration.name for migration in sources.load().migrations]
+    assert rows(empty_database, "select name from memory_plugin.schema_migrations order by name") == [
+        (n,) for n in done
+    ]
+    assert api.verify_store(settings_for(empty_database)).differences == ()
+
+
+@contextmanager
+def held(url: str, *statements: str) -> Iterator[psycopg.Connection]:
+    """Keep a transaction open in which the statements have run."""
+    with psycopg.connect(url, application_name="a slow report") as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
+        yield connection
+
+
+@pytest.mark.servers("any")
+def test_a_rival_that_holds_the_lock_is_named_when_it_does_not_end(empty_database: str) -> None:
+    with held(empty_database, f"select pg_advisory_xact_lock({LOCK_KEY})") as rival:
+        error = refusal(empty_database, lock_timeout_s="0.3")
+        assert error.exit_code == 18
+        assert f"pid {rival.info.backend_pid} (a slow report" in error.message
+    assert install(empty_database).applied
+
+
+@pytest.mark.servers("any")
+def test_a_migration_that_waits_for_a_table_gives_up_and_names_the_blocker(empty_database: str, tmp_path: Path) -> None:
+    install(empty_database)
+    (tmp_path / "001_more.up.sql").write_text("alter table memory_plugin.memory_records add column note text;")
+    with held(empty_database, "select * from memory_plugin.memory_records") as reader:
+        began = time.monotonic()
+        error = refusal(empty_database, migrations_dir=str(tmp_path), lock_timeout_s="0.5")
+        assert time.monotonic() - began < 5
+        assert error.exit_code == 18
+        assert f"extra/001_more waited 0.5 s for pid {reader.info.backend_pid} (a slow report" in error.message
+        assert "idle in transaction" in error.message
+    assert install(empty_database, migrations_dir=str(tmp_path)).applied == ("extra/001_more",)
+
+
+@pytest.mark.servers("any")
+def test_a_concurrent_index_that_waits_for_an_old_snapshot_gives_up_and_is_rebuilt_next_time(
+    empty_database: str,
+) -> None:
+    make_earlier_shape(empty_database, tables="memory_plugin", vector="public")
+    begin = "set transaction isolation level repeatable read"
+    with held(empty_database, begin, "select * from memory_plugin.memory_records") as reader:
+        error = refusal(empty_database, lock_timeout_s="0.5")
+        assert error.exit_code == 18
+        assert f"002_namespace_key waited 0.5 s for pid {reader.info.backend_pid} (a slow report" in error.message
+        unfinished = "select c.relname from pg_index i join pg_class c on c.oid = indexrelid where not indisvalid"
+        assert rows(empty_database, unfinished) == [("memory_records_namespace_id",)]
+    said: list[str] = []
+    result = api.install(settings_for(empty_database), said.append)
+    assert "002_namespace_key" in result.applied
+    assert "dropped the unfinished index memory_records_namespace_id" in said
+    assert api.verify_store(settings_for(empty_database)).differences == ()
+
+
+def test_a_statement_timeout_of_role_or_database_does_not_end_an_install(empty_database: str) -> None:
+    name = empty_database.split("/")[3].split("?")[0]
+    rows(empty_database, f"alter database {name} set statement_timeout = '1ms'")
+    rows_before = "alter database {} set {} = '1ms'"
+    rows(empty_database, rows_before.format(name, "idle_in_transaction_session_timeout"))
+    with connected(empty_database) as connection:
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            connection.execute("select pg_sleep(1)")
+    assert install(empty_database).applied
+
+
+@pytest.mark.servers("any")
+def test_roles_that_read_only_or_serialise_by_default_can_install(empty_database: str) -> None:
+    name = empty_database.split("/")[3].split("?")[0]
+    rows(empty_database, f"alter database {name} set default_transaction_read_only = on")
+    with connected(empty_database) as connection:
+        connection.execute(
+            f"set default_transaction_read_only = off; alter database {name} set default_transaction_isolation = serializable".encode()
+        )
+    assert install(empty_database).applied

@@ -1,0 +1,179 @@
+"""Who may do what: the golden table of roles, and attempts to reach rows past it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+ROLES = ("memory_plugin_api", "memory_plugin_reader")
+API = {
+    "commit_memory", "delete_namespace", "forget_memory", "get_memory", "health", "patch_namespace", "search", "stats",
+    "sweep", "upsert_namespace", "v1_commit_memory", "v1_delete_namespace", "v1_forget_memory", "v1_health",
+    "v1_patch_namespace", "v1_put_namespace", "v1_search",
+}
+READER = {"_session_namespaces", "get_memory", "health", "search"}
+
+
+def names(conn: psycopg.Connection[Any], query: str, *parameters: str) -> set[str]:
+    """Return the first column as a set."""
+    return {name for (name,) in conn.execute(query, parameters).fetchall()}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("role", "expected"), [("memory_plugin_api", API), ("memory_plugin_reader", READER)])
+def test_the_golden_table_of_functions(conn: psycopg.Connection[Any], role: str, expected: set[str]) -> None:
+    extra = {"redact"} if role == "memory_plugin_api" and conn.execute(
+        "select to_regprocedure('memory_plugin.redact(text)') is not null").fetchone() == (True,) else set()
+    query = """
+        select p.proname::text from pg_proc p
+        where p.pronamespace = 'memory_plugin'::regnamespace and has_function_privilege(%s, p.oid, 'execute')
+        and not exists (select from pg_depend d where d.objid = p.oid and d.deptype = 'e')
+    """
+    assert names(conn, query, role) == expected | extra
+
+
+def test_the_golden_table_of_tables(conn: psycopg.Connection[Any]) -> None:
+    rows = conn.execute("""
+        select r.role, c.relname::text, string_agg(p.privilege, ',' order by p.privilege)
+        from unnest(array['memory_plugin_api', 'memory_plugin_reader', 'public']) r (role),
+            pg_class c,
+            unnest(array['select', 'insert', 'update', 'delete', 'truncate', 'references', 'trigger']) p (privilege)
+        where c.relnamespace = 'memory_plugin'::regnamespace and c.relkind in ('r', 'p')
+            and has_table_privilege(r.role, c.oid, p.privilege)
+        group by 1, 2 order by 1, 2
+    """).fetchall()
+    assert rows == [
+        ("memory_plugin_reader", "memory_namespaces", "select"),
+        ("memory_plugin_reader", "memory_records", "select"),
+    ]
+
+
+def test_everything_belongs_to_the_owner_role(conn: psycopg.Connection[Any]) -> None:
+    query = """
+        select c.relname::text from pg_class c
+        where c.relnamespace = 'memory_plugin'::regnamespace and c.relkind in ('r', 'p')
+            and c.relowner <> 'memory_plugin_owner'::regrole
+        union all
+        select p.proname::text from pg_proc p
+        where p.pronamespace = 'memory_plugin'::regnamespace and p.proowner <> 'memory_plugin_owner'::regrole
+            and not exists (select from pg_depend d where d.objid = p.oid and d.deptype = 'e')
+    """
+    assert names(conn, query) <= {"schema_migrations"}
+
+
+def test_row_level_security_is_forced_on_every_table_of_memories(conn: psycopg.Connection[Any]) -> None:
+    query = """
+        select c.relname::text from pg_class c
+        where c.relnamespace = 'memory_plugin'::regnamespace and c.relrowsecurity and c.relforcerowsecurity
+    """
+    assert {"memory_namespaces", "memory_records"} <= names(conn, query)
+
+
+@pytest.fixture
+def session(conn: psycopg.Connection[Any], new_role: Callable[..., str], namespace: str) -> Callable[[str], None]:
+    """Return a switch of the connection to a fresh login that is a member of a role; two namespaces hold a memory each."""
+    conn.execute("select memory_plugin.commit_memory(%s, 'seen apple')", [namespace])
+    conn.execute("select memory_plugin.commit_memory('team:hidden', 'hidden apple')")
+
+    def become(role: str) -> None:
+        login = new_role()
+        conn.execute(sql.SQL("grant {} to {}").format(sql.Identifier(role), sql.Identifier(login)))
+        conn.execute(sql.SQL("set session authorization {}").format(sql.Identifier(login)))
+
+    return become
+
+
+READS = (
+    "select content from memory_plugin.memory_records",
+    "select content from memory_plugin.search(array[{namespace}, 'team:hidden'])",
+    "select content from memory_plugin.search(array[{namespace}, 'team:hidden'], query => 'apple')",
+    "select content from memory_plugin.search(array[{namespace}, 'team:hidden'], query => 'a')",
+    "select m.content from (select unnest(array[{namespace}, 'team:hidden']) n) x, memory_plugin.memory_records r, "
+    "memory_plugin.get_memory(x.n, r.id) m",
+)
+
+
+@pytest.mark.parametrize("read", READS)
+def test_a_reader_sees_the_namespaces_of_its_setting_and_nothing_when_it_is_unset(
+    conn: psycopg.Connection[Any], session: Callable[[str], None], namespace: str, read: str
+) -> None:
+    session("memory_plugin_reader")
+    query = sql.SQL(read).format(namespace=sql.Literal(namespace))  # type: ignore[arg-type]
+    assert conn.execute(query).fetchall() == []
+    conn.execute("select set_config('memory_plugin.namespaces', %s, false)", [f"{namespace}, team:other"])
+    assert conn.execute(query).fetchall() == [("seen apple",)]
+    conn.execute("set memory_plugin.namespaces = ''")
+    assert conn.execute(query).fetchall() == []
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        "select memory_plugin.commit_memory('team:hidden', 'x')",
+        "select memory_plugin.v1_search('{\"namespaces\": [\"team:hidden\"]}')",
+        "select memory_plugin.forget_memory(gen_random_uuid(), 'team:hidden')",
+        "select memory_plugin.delete_namespace('team:hidden')",
+        "select memory_plugin.sweep()",
+        "select memory_plugin._search(array['team:hidden'], null, null, 5, null, null, null, null, null, null, null, null, 0, false)",
+        "select memory_plugin._listing(array['team:hidden'], null, null, 5, 0)",
+        "insert into memory_plugin.memory_namespaces (name, kind) values ('team:x', 'team')",
+        "delete from memory_plugin.memory_records",
+        "select * from memory_plugin.schema_migrations",
+        "create table memory_plugin.mine (x integer)",
+        "set role memory_plugin_owner",
+    ],
+)
+def test_a_reader_can_neither_write_nor_reach_past_the_two_reading_functions(
+    conn: psycopg.Connection[Any], session: Callable[[str], None], write: str
+) -> None:
+    session("memory_plugin_reader")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        conn.execute(write)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "select * from memory_plugin.memory_records",
+        "select * from memory_plugin.schema_migrations",
+        "insert into memory_plugin.schema_migrations (name, sha256, program_version) values ('x', 'x', 'x')",
+        "select memory_plugin._trim('x')",
+        "create function memory_plugin.mine() returns integer language sql as 'select 1'",
+        "set role memory_plugin_owner",
+    ],
+)
+def test_the_api_role_runs_the_api_and_nothing_else(
+    conn: psycopg.Connection[Any], session: Callable[[str], None], namespace: str, attempt: str
+) -> None:
+    session("memory_plugin_api")
+    assert len(conn.execute("select * from memory_plugin.search(array[%s])", [namespace]).fetchall()) == 1
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        conn.execute(attempt)  # type: ignore[arg-type]
+
+
+def test_a_role_without_a_grant_reaches_nothing(conn: psycopg.Connection[Any], new_role: Callable[..., str]) -> None:
+    conn.execute(sql.SQL("set session authorization {}").format(sql.Identifier(new_role())))
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        conn.execute("select * from memory_plugin.search(array['team:hidden'])")
+
+
+def test_a_database_owner_who_is_no_superuser_installs_where_pgvector_is_there(
+    server: Any, empty_database: str, new_role: Callable[..., str]
+) -> None:
+    from memory_plugin.installer import api, settings
+
+    owner = new_role(password="x1", options="login")
+    name = psycopg.conninfo.conninfo_to_dict(empty_database)["dbname"]
+    with psycopg.connect(empty_database, autocommit=True) as admin:
+        admin.execute("create extension vector")
+        admin.execute(sql.SQL("alter database {} owner to {}").format(sql.Identifier(str(name)), sql.Identifier(owner)))
+    url = server.url(name, user=owner, password="x1")
+    for _ in range(2):
+        api.install(settings.from_env({"MEMORY_PLUGIN_DATABASE_URL": url}))
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("select memory_plugin.commit_memory('team:a', 'an apple')")
+        found = connection.execute("select content from memory_plugin.search(array['team:a'], query => 'apple')").fetchall()
+    assert found == [("an apple",)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import psycopg
 
 from memory_plugin import __version__
-from memory_plugin.installer import apply, discover, plpython, sources, verify
+from memory_plugin.installer import apply, discover, plpython, sources, verify, waiting
 from memory_plugin.installer import plan as planning
 from memory_plugin.installer.connect import open_connection, reading, server_error
 from memory_plugin.installer.discover import Facts
@@ -73,10 +73,12 @@ def install(settings: Settings, report: Callable[[str], None] | None = None) -> 
     source = sources.load(settings.migrations_dir)
     connection = open_connection(settings, "install")
     try:
+        waiting.prepare_transaction(connection, settings)
         public = planning.public_warnings(discover.earlier_in_public(connection), discover.COUNT_LIMIT)
         connection.rollback()
         work = apply.Apply(connection, settings, source, say)
         plan = work.run()
+        waiting.prepare_transaction(connection, settings)
         after = discover.facts(connection)
         connection.rollback()
     except psycopg.Error as error:

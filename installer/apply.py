@@ -37,6 +37,12 @@ COMMENT_LEDGER = (
     "'The migrations this database has: which file (sha256), by which program, when, by whom.';"
 )
 CREATE_VECTOR = "create extension if not exists vector with schema {schema};"
+# What a role or database may have set against statements that run by themselves.
+_SESSION = {
+    "statement_timeout": "0",
+    "default_transaction_read_only": "off",
+    "default_transaction_isolation": "'read committed'",
+}
 _CONCURRENT_INDEX = re.compile(
     r"create\s+(?:unique\s+)?index\s+concurrently\s+(?:if\s+not\s+exists\s+)?\"?(?P<name>[a-z0-9_]+)\"?\s+on\b",
     re.IGNORECASE,
@@ -157,8 +163,8 @@ class Apply:
         text = sources.render(migration.text, plan.placeholders, migration.name)
         milliseconds = round(self._settings.lock_timeout_s * 1000)
         with waiting.Watch(self._settings, worker.info.backend_pid) as watch, self._failing(migration, watch):
-            worker.execute(f"set lock_timeout = {milliseconds}")
-            worker.execute("set statement_timeout = 0")
+            for name, value in {"lock_timeout": milliseconds, **_SESSION}.items():
+                worker.execute(f"set {name} = {value}")
             self._search_path(worker, migration, plan)
             for name in self._invalid(worker, text):
                 worker.execute(f'drop index concurrently if exists memory_plugin."{name}"')
@@ -166,7 +172,8 @@ class Apply:
             for statement in statements.split(text):
                 worker.execute(statement)
             # Through a pooler the server connection lives on.
-            worker.execute("reset lock_timeout; reset statement_timeout; reset search_path")
+            for name in ("lock_timeout", *_SESSION, "search_path"):
+                worker.execute(f"reset {name}")
 
     @staticmethod
     def _invalid(worker: Connection, text: str) -> list[str]:

@@ -151,7 +151,7 @@ where n.nspname = 'memory_plugin' and not i.indisvalid
 order by c.relname
 """
 
-COUNT = "select pg_catalog.count(*) as rows from (select from public.{table} limit {limit}) as some"
+COUNT = "select pg_catalog.count(*) as rows from (select from public.{table} limit {limit}) as counted"
 
 PUBLIC = """
 select c.relname::text as name, pg_catalog.has_table_privilege(c.oid, 'select') as readable

@@ -12,7 +12,7 @@ import click
 from memory_plugin import __version__
 from memory_plugin.installer.errors import InstallError, UsageError, one_line
 
-COMMANDS = ("install", "status", "plan", "verify", "render", "dsn", "serve")
+COMMANDS = ("install", "status", "plan", "verify", "render", "dsn", "serve", "boot")
 
 _EPILOG = """\b
 Examples:
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code."""
-    verbose = "--verbose" in arguments
+    verbose = "--verbose" in _verbose_first(arguments)[:1]
     try:
         result: Any = group.main(args=_verbose_first(arguments), prog_name="memory-plugin", standalone_mode=False)
     except InstallError as error:
@@ -83,6 +83,7 @@ def _fail(error: InstallError, verbose: bool) -> int:
 
 
 def _verbose_first(arguments: list[str]) -> list[str]:
-    """Let --verbose stand anywhere, since it is thought of after the command has failed."""
-    rest = [argument for argument in arguments if argument != "--verbose"]
-    return ["--verbose", *rest] if len(rest) < len(arguments) else rest
+    """Let --verbose stand anywhere, since it is thought of after the command has failed; what follows `--` is not ours."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    ours = [argument for argument in arguments[:end] if argument != "--verbose"]
+    return (["--verbose"] if len(ours) < end else []) + ours + arguments[end:]

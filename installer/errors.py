@@ -134,6 +134,13 @@ class MissingPrivilegeError(InstallError):
     default_hint = "connect as the owner of the schema memory_plugin, or as the database's owner"
 
 
+class SidecarFailedError(InstallError):
+    """The sidecar did not come up."""
+
+    exit_code = 26
+    default_hint = "its own lines above say why; check MEMORY_PLUGIN_LISTEN_ADDR and that nothing else listens there"
+
+
 class VerifyFailedError(InstallError):
     """The database is not as this program installs it."""
 

@@ -15,4 +15,4 @@ comment on function memory_plugin.redact(text) is
 'passwords in URLs, and the values of keys named password, secret, token or api_key. Raises no error of its own. '
 'Source: plpy/redact.py.';
 
--- No revoke: it reads no table, changes nothing and sees only what its caller hands it, so any role may call it.
+revoke all on function memory_plugin.redact(text) from public;

@@ -235,6 +235,7 @@ OTHERS = [
     ("api_key", "AccountKey={};EndpointSuffix=x", chars(B64, 86) + "=="),
     ("slack_webhook", "https://hooks.slack.com/services/{}", "T0AB/B0CD/" + chars(ALNUM, 24)),
     ("discord_webhook", "https://discord.com/api/webhooks/123456789012345678/{}", chars(URLSAFE, 68)),
+    *(("password", text, "p@ssw0rd") for text in ("<pwd>{}</pwd>", "my pwd is {}")),
     ("private_key", "client-key-data: {}", base64.b64encode(pem().encode()).decode()),
     ("password", "machine example.org login bob password {}", "hunter2"),
     ("telegram_token", "bot 123456789:{}", "AA" + chars(URLSAFE, 33)),

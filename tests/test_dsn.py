@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from urllib.parse import quote
 
 import psycopg
@@ -106,7 +107,7 @@ REFUSED = {
 }
 
 
-def cases(table: dict[str, tuple[str, object]]) -> pytest.MarkDecorator:
+def cases(table: Mapping[str, tuple[str, object]]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(("url", "expected"), table.values(), ids=table)
 
 

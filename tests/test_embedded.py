@@ -371,7 +371,7 @@ def test_other_accounts_are_kept_out(folder: Path, fill: Callable[[Path], None])
     (folder / ("d" * 100)).mkdir()
     fill(folder / ("d" * 100))
     with embedded.start(folder / ("d" * 100)) as server:
-        command = [pgprograms.find(18) / "bin" / "psql", "-Atc", "select 1", server.url]
+        command: list[str | Path] = [pgprograms.find(18) / "bin" / "psql", "-Atc", "select 1", server.url]
         assert pgprograms.run(stranger, command, Path("/"))[0] != 0
         # And were the folder open, the server would still not believe them.
         server.address.socket_dir.chmod(0o755)

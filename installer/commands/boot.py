@@ -1,0 +1,141 @@
+"""`memory-plugin boot -- COMMAND`: a tenant image's entrypoint, with the store installed and the sidecar beside it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+
+import click
+
+from memory_plugin.installer import api, dsn
+from memory_plugin.installer.boot_decision import BUNDLED, EXTERNAL, decide
+from memory_plugin.installer.errors import InstallError, ServerUnreachableError, SidecarFailedError
+from memory_plugin.installer.settings import Settings, from_env, split_listen_addr
+from memory_plugin.installer.supervisor import Supervisor
+
+RETRY_SECONDS = 0.5
+
+
+@click.command(name="boot", context_settings={"ignore_unknown_options": True})
+@click.option(
+    "--gate-seconds",
+    type=click.FloatRange(1, 600),
+    default=30.0,
+    show_default=True,
+    help="Longest wait for the sidecar's health.",
+)
+@click.argument("arguments", nargs=-1, required=True, metavar="-- COMMAND...", type=click.UNPROCESSED)
+def command(gate_seconds: float, arguments: tuple[str, ...]) -> int:
+    """Install, start the sidecar, wait for its health, then run COMMAND and exit as it does.
+
+    \b
+    Example:
+      memory-plugin boot -- /app/server --port 8080
+
+    docs/operations.md has the table of what is started when.
+    """  # noqa: D301 (click's mark for a paragraph that is not to be wrapped)
+    decision = decide(os.environ)
+    environ = dict(os.environ)
+    supervisor = Supervisor(_report)
+    try:
+        if decision.way == EXTERNAL:
+            _report(f"no sidecar: {decision.reason}")
+        elif decision.way != BUNDLED:
+            _report(f"no memory: {decision.reason}")
+            environ["MEMORY_PLUGIN_URL"] = ""
+        else:
+            try:
+                environ["MEMORY_PLUGIN_URL"] = _open_gate(supervisor, decision.listen_addr, gate_seconds)
+            except _StoppedError as stopped:
+                supervisor.stop_sidecar()
+                return 128 + stopped.number
+            except InstallError as error:
+                supervisor.stop_sidecar()
+                if decision.required:
+                    raise
+                _report(f"WARNING: RUNNING WITHOUT MEMORY: {error}")
+                environ["MEMORY_PLUGIN_URL"] = ""
+        status = supervisor.run(arguments, environ)
+        supervisor.stop_sidecar()
+        return status
+    finally:
+        supervisor.close()
+
+
+class _StoppedError(Exception):
+    """A signal asked the boot to end before the command ran."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__(number)
+
+
+def _open_gate(supervisor: Supervisor, listen_addr: str | None, seconds: float) -> str:
+    """Install, start the sidecar, wait for 200; return its URL. Raises the InstallError that says why not."""
+    deadline = time.monotonic() + seconds
+    settings = from_env(os.environ, listen_addr=listen_addr)
+    _install(supervisor, settings, deadline)
+    environ = {
+        **os.environ,
+        "MEMORY_PLUGIN_CONNINFO": dsn.without_search_path(settings.conninfo),
+        "MEMORY_PLUGIN_LISTEN_ADDR": settings.listen_addr,
+    }
+    supervisor.start_sidecar(lambda: _start(environ))
+    host, port = split_listen_addr(settings.listen_addr)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    why = supervisor.wait_until(lambda: _is_healthy(url), max(1.0, deadline - time.monotonic()))
+    if why.startswith("stopped"):
+        raise _StoppedError(int(why.split()[1]))
+    if why.startswith("died"):
+        raise SidecarFailedError(f"it ended with status {why.split()[1]} on {settings.listen_addr}")
+    if why:
+        raise SidecarFailedError(_degraded_reason(settings, url, seconds))
+    return url
+
+
+def _install(supervisor: Supervisor, settings: Settings, deadline: float) -> None:
+    """Install; a server that does not answer yet is asked again until the deadline, any other failure is final."""
+    while True:
+        try:
+            api.install(settings, report=_report)
+            return
+        except ServerUnreachableError:
+            if time.monotonic() + RETRY_SECONDS > deadline:
+                raise
+        why = supervisor.wait_until(lambda: False, RETRY_SECONDS)
+        if why.startswith("stopped"):
+            raise _StoppedError(int(why.split()[1]))
+
+
+def _start(environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    # A session of its own: a Ctrl-C at the terminal is for the command, the sidecar ends after it.
+    return subprocess.Popen(
+        [sys.executable, "-m", "memory_plugin.thin_api"], env=dict(environ), stdin=subprocess.DEVNULL, start_new_session=True
+    )
+
+
+def _is_healthy(url: str) -> bool:
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{url}/v1/health", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (OSError, urllib.error.URLError):
+        return False
+
+
+def _degraded_reason(settings: Settings, url: str, seconds: float) -> str:
+    """Say what an operator needs to know, rather than that time ran out: ask the database itself."""
+    try:
+        problem = api.status(settings).problem
+    except InstallError as error:
+        return str(error)
+    return str(problem) if problem else f"{url}/v1/health did not answer 200 in {seconds:g} s though the database is well"
+
+
+def _report(line: str) -> None:
+    click.echo(f"memory-plugin boot: {line}", err=True)

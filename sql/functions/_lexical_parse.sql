@@ -1,0 +1,102 @@
+create or replace function memory_plugin._like_pattern(p_text text)
+returns text
+language sql immutable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+    select '%' || replace(replace(replace(p_text, '\', '\\'), '%', '\%'), '_', '\_') || '%'
+$function$;
+
+comment on function memory_plugin._like_pattern(text) is 'A pattern that matches what contains the text.';
+
+create or replace function memory_plugin._lexical_parse(p_query text)
+returns memory_plugin._lexical_plan
+language plpgsql stable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+declare
+    v_plan _lexical_plan;
+    -- A question is short; of a pasted page the beginning is asked.
+    v_text text := translate(left(p_query, 4000), '“”„«»', '""""""');
+    v_words text := v_text;
+    v_around text := v_text;
+    v_part text[];
+    v_phrases text[];
+    v_phrase text;
+    v_tsquery tsquery;
+    -- Scripts without spaces between words: Thai, Lao, Burmese, Khmer, kana, Han, Hangul.
+    v_run constant text :=
+        '[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]+';
+    v_spaced boolean := octet_length(v_text) = char_length(v_text) or getdatabaseencoding() <> 'UTF8' or v_text !~ v_run;
+begin
+    -- Memories are short, and a longer one rather says more than the same again: length counts less than is usual.
+    v_plan.k1 := coalesce(nullif(current_setting('memory_plugin.bm25_k1', true), '')::double precision, 1.2);
+    v_plan.b := coalesce(nullif(current_setting('memory_plugin.bm25_b', true), '')::double precision, 0.3);
+
+    if v_text ~ '["-]' then
+        -- A minus counts only before a word or a phrase: well-known, -5 and a dash between spaces exclude nothing.
+        for v_part in
+            select m.part from regexp_matches(
+                v_text, '(?:(?:^|\s)(-))?(?:"([^"]+)"|(?<=\s-|^-)([^\s\d"[:punct:]][^\s"]*))', 'g'
+            ) as m (part)
+        loop
+            v_phrase := coalesce(v_part[2], v_part[3]);
+            v_around := replace(v_around, case when v_part[2] is null then '-' || v_phrase else '"' || v_phrase || '"' end, ' ');
+            if v_part[1] is null then
+                v_phrases := v_phrases || v_phrase;
+                continue;
+            end if;
+            v_words := replace(v_words, case when v_part[2] is null then '-' || v_phrase else '-"' || v_phrase || '"' end, ' ');
+            v_tsquery := case
+                when v_spaced or v_phrase !~ v_run then phraseto_tsquery('@text_search_config@', v_phrase)
+            end;
+            if numnode(v_tsquery) > 0 then
+                v_plan.required := coalesce(v_plan.required && !! v_tsquery, !! v_tsquery);
+            else
+                v_plan.absent := v_plan.absent || _like_pattern(v_phrase);
+            end if;
+        end loop;
+    end if;
+
+    if not v_spaced then
+        -- Two neighbouring characters stand for a word.
+        select array_agg(distinct substr(m.run[1], i.i, 2)) into v_plan.grams
+        from regexp_matches(v_words, v_run, 'g') as m (run)
+        cross join lateral generate_series(1, greatest(char_length(m.run[1]) - 1, 1)) as i (i);
+        v_words := regexp_replace(v_words, v_run, ' ', 'g');
+    end if;
+    -- The text of a tsvector quotes a lexeme as a tsquery reads it.
+    select coalesce(array_agg(array_to_tsvector(array[t.term])::text::tsquery), '{}') into v_plan.terms
+    from unnest(tsvector_to_array(to_tsvector('@text_search_config@', v_words))) as t (term);
+    if v_plan.terms = '{}' and v_plan.grams is null then
+        -- Stop words and symbols only: as they stand.
+        select array_agg(distinct w.word) into v_plan.grams
+        from regexp_split_to_table(lower(v_words), '[\s"]+') as w (word)
+        where w.word <> '';
+    end if;
+    v_plan.grams := coalesce(v_plan.grams, '{}');
+
+    foreach v_phrase in array coalesce(v_phrases, '{}') loop
+        v_tsquery := case
+            when v_spaced or v_phrase !~ v_run then phraseto_tsquery('@text_search_config@', v_phrase)
+        end;
+        if coalesce(numnode(v_tsquery), 0) = 0 then
+            if _trim(v_around) = '' then
+                v_plan.present := v_plan.present || _like_pattern(v_phrase);
+            elsif not lower(v_phrase) = any (v_plan.grams) then
+                v_plan.grams := v_plan.grams || lower(v_phrase);
+            end if;
+        elsif _trim(v_around) = '' then
+            -- Nothing but phrases: they must occur. Beside other words a phrase is one more thing to be found.
+            v_plan.required := coalesce(v_plan.required && v_tsquery, v_tsquery);
+        elsif not v_tsquery = any (v_plan.terms) then
+            v_plan.terms := v_plan.terms || v_tsquery;
+        end if;
+    end loop;
+    return v_plan;
+end
+$function$;
+
+comment on function memory_plugin._lexical_parse(text) is
+    'What a query asks: its words, any of which may match; "a phrase", which counts as one more word, and must occur in a '
+    'query of phrases only; -word and -"a phrase", which must not occur. Scripts written without spaces are asked by pairs of '
+    'neighbouring characters.';

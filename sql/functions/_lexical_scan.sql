@@ -1,0 +1,106 @@
+create or replace function memory_plugin._lexical_scan(
+    p_namespaces text[], p_plan memory_plugin._lexical_plan, p_filter memory_plugin._filter, p_limit integer,
+    out candidates memory_plugin._candidate[], out scored bigint, out plan memory_plugin._lexical_plan
+)
+language plpgsql stable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+-- One plan for every call, by the index on the namespace: there is no better one for few rows.
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $function$
+declare
+    v_terms tsquery[] := p_plan.terms;
+    v_grams text[] := p_plan.grams;
+    v_in_text boolean := p_plan.grams <> '{}';
+    v_k1 double precision := p_plan.k1;
+    v_b double precision := p_plan.b;
+begin
+    plan := p_plan;
+    with docs as materialized (
+        select
+            r.namespace, r.id, r.created_at, d.t, d.c,
+            -- Normalisation 2 divides the rank, 6 / pi^2 for a lexeme that occurs once, by the number of words.
+            case
+                when v_in_text then length(d.c)
+                else round(0.6079271018540267 / ts_rank('{1,1,1,1}', d.t, ''' ''', 2)) - 1
+            end as words,
+            (p_plan.required is null or d.t @@ p_plan.required)
+            and (p_plan.present is null or r.content ilike all (p_plan.present))
+            and (p_plan.absent is null or not r.content ilike any (p_plan.absent))
+            and (p_filter.kinds is null or r.kind = any (p_filter.kinds))
+            and (p_filter.sources is null or r.source = any (p_filter.sources))
+            and (p_filter.created_after is null or r.created_at > p_filter.created_after)
+            and (p_filter.created_before is null or r.created_at < p_filter.created_before) as wanted
+        from memory_records as r
+        -- offset 0: fetched once, not for every term. The lexeme of one space, which no parser makes, is in every memory.
+        cross join lateral (
+            select r.content_tsv || ''' '':1'::tsvector as t, case when v_in_text then lower(r.content) end as c offset 0
+        ) as d
+        where r.namespace = any (p_namespaces) and (r.expires_at is null or r.expires_at > now())
+    ),
+
+    corpus as materialized (
+        select count(*) as total, greatest(avg(d.words), 1) as average from docs as d
+    ),
+
+    postings as materialized (
+        select
+            d.namespace, d.id, d.created_at, d.wanted, d.words, u.place,
+            -- ts_rank of a lexeme is (1 + 1/4 + ... + 1/n^2) / (pi^2 / 6) where it occurs n times: turned round, n.
+            case
+                when numnode(u.term) > 1 then 1
+                else round(1 / (1.6449340668482264 * (1 - ts_rank('{1,1,1,1}', d.t, u.term))) - 0.5)
+            end as n
+        from unnest(v_terms) with ordinality as u (term, place)
+        inner join docs as d on d.t @@ u.term
+        union all
+        select
+            d.namespace, d.id, d.created_at, d.wanted, d.words, cardinality(v_terms) + u.place,
+            (length(d.c) - length(replace(d.c, u.gram, ''))) / length(u.gram)
+        from unnest(v_grams) with ordinality as u (gram, place)
+        inner join docs as d on strpos(d.c, u.gram) > 0
+    ),
+
+    weights as materialized (
+        select p.place, ln((c.total + 1) / (count(*) + 0.5::double precision)) as weight
+        from postings as p cross join corpus as c
+        group by p.place, c.total
+    ),
+
+    hits as (
+        select
+            p.namespace, p.id,
+            (v_k1 + 1) * sum(
+                w.weight * (1 - 1 / (1 + p.n / (v_k1 * (1 - v_b + v_b * p.words / c.average)))) order by p.place
+            ) as score,
+            p.created_at
+        from postings as p inner join weights as w using (place) cross join corpus as c
+        where p.wanted
+        group by p.namespace, p.id, p.created_at
+        order by score desc, p.created_at desc, p.id, p.namespace
+        limit p_limit
+    )
+
+    select
+        (
+            select array_agg(
+                row(h.namespace, h.id, h.score)::_candidate order by h.score desc, h.created_at desc, h.id, h.namespace
+            )
+            from hits as h
+        ),
+        (
+            select array_agg(coalesce(w.weight, ln(2 * (c.total + 1.0::double precision))) order by u.place)
+            from generate_series(1, cardinality(v_terms) + cardinality(v_grams)) as u (place)
+            left join weights as w on u.place = w.place
+        ),
+        c.average, c.total
+    into candidates, plan.weights, plan.average_length, scored
+    from corpus as c;
+end
+$function$;
+
+comment on function memory_plugin._lexical_scan(
+    text[], memory_plugin._lexical_plan, memory_plugin._filter, integer
+) is
+    'The best memories for a lexical plan by reading every one of the namespaces. plan: with the weights that it found.';

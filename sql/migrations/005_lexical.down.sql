@@ -1,0 +1,1 @@
+drop type memory_plugin._lexical_plan;

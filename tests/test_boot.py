@@ -1,0 +1,259 @@
+"""`memory-plugin boot`: each row of the table in docs/operations.md, and life as an entrypoint."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import psycopg
+import pytest
+from fixtures.cluster import free_port
+from fixtures.server import Server
+from fixtures.sidecars import PROGRAM, clean_env, wait_until
+
+from memory_plugin.installer.boot_decision import decide
+
+SHOW = ("sh", "-c", 'echo "url=[$MEMORY_PLUGIN_URL]"; exit 7')
+ASK = (
+    sys.executable, "-c",
+    "import os, urllib.request as r; print(r.urlopen(os.environ['MEMORY_PLUGIN_URL'] + '/v1/health').status)",
+)  # fmt: skip
+DATABASE = "postgresql://u@h/d"
+
+
+@pytest.mark.parametrize(
+    ("environ", "way", "required"),
+    [
+        ({"DATABASE_URL": DATABASE}, "bundled", False),
+        ({"MEMORY_PLUGIN_DATABASE_URL": DATABASE}, "bundled", False),
+        ({"DATABASE_URL": DATABASE, "MEMORY_PLUGIN_URL": "http://127.0.0.1:9100"}, "bundled", False),
+        ({"DATABASE_URL": DATABASE, "MEMORY_PLUGIN_URL": "http://localhost:9100/"}, "bundled", False),
+        ({"DATABASE_URL": DATABASE, "MEMORY_PLUGIN_URL": "http://[::1]:9100"}, "bundled", False),
+        ({"DATABASE_URL": DATABASE, "MEMORY_PLUGIN_URL": "http://memory.internal:9100"}, "external", False),
+        ({"DATABASE_URL": DATABASE, "MEMORY_PLUGIN_URL": "http://10.1.2.3", "MEMORY_PLUGIN_DISABLE": "1"}, "external", False),
+        ({"DATABASE_URL": DATABASE, "MEMORY_PLUGIN_DISABLE": "1"}, "none", False),
+        ({"DATABASE_URL": DATABASE, "MEMORY_PLUGIN_DISABLE": "0"}, "bundled", False),
+        ({"DATABASE_URL": DATABASE, "MEMORY_PLUGIN_URL": "http://127.0.0.1", "MEMORY_PLUGIN_DISABLE": "true"}, "none", False),
+        ({}, "none", False),
+        ({"DATABASE_URL": "  "}, "none", False),
+        ({"DATABASE_URL": DATABASE, "MEMORY_PLUGIN_REQUIRED": "1"}, "bundled", True),
+        ({"DATABASE_URL": DATABASE, "MEMORY_V2_CUTOVER": "true"}, "bundled", True),
+        ({"DATABASE_URL": DATABASE, "MEMORY_V2_CUTOVER": "false"}, "bundled", False),
+    ],
+)
+def test_the_environment_decides_what_is_started(environ: Mapping[str, str], way: str, required: bool) -> None:
+    decision = decide(environ)
+    assert (decision.way, decision.required) == (way, required)
+
+
+def boot(*command: str, options: tuple[str, ...] = (), **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run a boot to its end."""
+    return subprocess.run(
+        [PROGRAM, "boot", *options, "--", *command], env=clean_env(**environ), capture_output=True, text=True, timeout=90
+    )
+
+
+def here() -> dict[str, str]:
+    """Return an address of this test's own."""
+    return {"MEMORY_PLUGIN_LISTEN_ADDR": f"127.0.0.1:{free_port()}"}
+
+
+def test_an_external_plugin_is_left_alone_even_when_disabled() -> None:
+    url = "http://memory.internal:9100"
+    for extra in ({}, {"MEMORY_PLUGIN_DISABLE": "1"}):
+        done = boot(*SHOW, MEMORY_PLUGIN_URL=url, DATABASE_URL="postgresql://nobody@127.0.0.1:1/x", **extra)
+        assert (done.returncode, done.stdout) == (7, f"url=[{url}]\n")
+
+
+def test_disabled_or_without_a_database_the_command_runs_without_a_url() -> None:
+    disabled = boot(*SHOW, MEMORY_PLUGIN_DISABLE="1", MEMORY_PLUGIN_URL="http://127.0.0.1:9100", DATABASE_URL=DATABASE)
+    assert (disabled.returncode, disabled.stdout) == (7, "url=[]\n")
+    assert "MEMORY_PLUGIN_DISABLE" in disabled.stderr
+    bare = boot(*SHOW)
+    assert (bare.returncode, bare.stdout) == (7, "url=[]\n")
+    assert "DATABASE_URL" in bare.stderr
+
+
+def test_the_command_runs_with_a_served_store_behind_its_url(empty_database: str) -> None:
+    done = boot(*ASK, DATABASE_URL=empty_database, **here())
+    assert (done.returncode, done.stdout) == (0, "200\n"), done.stderr
+
+
+@pytest.mark.servers("any")
+def test_a_loopback_url_says_where_the_bundled_sidecar_listens(empty_database: str) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    done = boot(*SHOW, DATABASE_URL=empty_database, MEMORY_PLUGIN_URL=url)
+    assert (done.returncode, done.stdout) == (7, f"url=[{url}]\n"), done.stderr
+
+
+@pytest.mark.servers("any")
+def test_a_derived_url_carries_the_search_path_and_an_explicit_one_is_used_as_given(
+    empty_database: str, new_empty_database: object
+) -> None:
+    done = boot(*ASK, DATABASE_URL="postgresql://nobody@127.0.0.1:1/x", MEMORY_PLUGIN_DATABASE_URL=empty_database, **here())
+    assert done.returncode == 0, done.stderr
+
+
+FAULTS = {
+    "password": ("password", 11),
+    "database": ("does not exist", 11),
+    "privilege": ("privilege", 22),
+    "newer": ("newer", 17),
+}
+
+
+@pytest.fixture(params=sorted(FAULTS))
+def broken(request: pytest.FixtureRequest, server: Server, empty_database: str, new_role: object) -> tuple[str, str, int]:
+    """Return a URL that cannot be booted, a word of the reason, and its exit code."""
+    word, code = FAULTS[request.param]
+    name = str(psycopg.conninfo.conninfo_to_dict(empty_database)["dbname"])
+    if request.param == "database":
+        return server.url(f"{name}_absent"), word, code
+    if request.param == "password":
+        role = new_role(password="right")  # type: ignore[operator]
+        return server.url(name, user=role, password="wrong"), word, code
+    if request.param == "privilege":
+        role = new_role(password="right")  # type: ignore[operator]
+        return server.url(name, user=role, password="right"), word, code
+    from memory_plugin.installer import api, settings
+
+    api.install(settings.from_env({"MEMORY_PLUGIN_DATABASE_URL": empty_database}))
+    with psycopg.connect(empty_database, autocommit=True) as connection:
+        connection.execute(
+            "insert into memory_plugin.schema_migrations (name, sha256, program_version) values ('999_later', 'x', '9.9')"
+        )
+    return empty_database, word, code
+
+
+@pytest.mark.servers("any")
+def test_a_known_bad_server_is_reported_at_once_and_the_command_runs_without_memory(broken: tuple[str, str, int]) -> None:
+    url, word, _ = broken
+    began = time.monotonic()
+    done = boot(*SHOW, DATABASE_URL=url, **here())
+    assert (done.returncode, done.stdout) == (7, "url=[]\n")
+    (warning,) = [line for line in done.stderr.splitlines() if "WITHOUT MEMORY" in line]
+    assert word in warning
+    # The gate is 30 s: a wait for it would show, whatever the machine's load.
+    assert time.monotonic() - began < 25
+
+
+@pytest.mark.servers("any")
+@pytest.mark.parametrize("switch", [{"MEMORY_PLUGIN_REQUIRED": "1"}, {"MEMORY_V2_CUTOVER": "true"}])
+def test_a_required_memory_that_fails_stops_the_boot_with_the_reason(
+    broken: tuple[str, str, int], switch: dict[str, str]
+) -> None:
+    url, word, code = broken
+    done = boot(*SHOW, DATABASE_URL=url, **here(), **switch)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert word in done.stderr.splitlines()[-1]
+
+
+def test_a_server_that_never_answers_is_named_as_unreachable() -> None:
+    done = boot(
+        *SHOW, options=("--gate-seconds", "2"), DATABASE_URL=f"postgresql://u@127.0.0.1:{free_port()}/d",
+        MEMORY_PLUGIN_REQUIRED="1",
+    )
+    assert (done.returncode, done.stdout) == (10, "")
+    assert "No Postgres server answers" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.servers("any")
+def test_a_server_that_comes_up_within_the_gate_is_waited_for(private_server: Server) -> None:
+    private_server.stop()
+    process = subprocess.Popen(
+        [PROGRAM, "boot", "--", *ASK], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=clean_env(DATABASE_URL=private_server.url("postgres"), **here()),
+    )
+    private_server.start()
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, "200\n"), err
+
+
+def test_a_command_that_is_not_there_is_127() -> None:
+    done = boot("/no/such/program", MEMORY_PLUGIN_DISABLE="1")
+    assert done.returncode == 127
+    assert "not found" in done.stderr
+
+
+def test_an_option_of_the_command_is_the_commands() -> None:
+    done = boot("sh", "-c", 'echo "$@"', "sh", "--verbose", "--help", MEMORY_PLUGIN_DISABLE="1")
+    assert (done.returncode, done.stdout) == (0, "--verbose --help\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
+def test_signals_reach_the_command_and_its_status_comes_back(tmp_path: Path, number: int) -> None:
+    script = "import signal, sys, time; [signal.signal(n, lambda n, f: sys.exit(n)) for n in (15, 1, 10)]; print('up', flush=True); time.sleep(60)"
+    process = subprocess.Popen(
+        [PROGRAM, "boot", "--", sys.executable, "-c", script], stdout=subprocess.PIPE, text=True,
+        env=clean_env(MEMORY_PLUGIN_DISABLE="1"),
+    )
+    assert process.stdout is not None
+    with process.stdout:
+        assert process.stdout.readline() == "up\n"
+        process.send_signal(number)
+        assert process.wait(20) == number
+
+
+def test_a_command_killed_by_a_signal_is_128_and_its_number() -> None:
+    assert boot("sh", "-c", "kill -KILL $$", MEMORY_PLUGIN_DISABLE="1").returncode == 137
+
+
+def children(pid: int) -> dict[int, str]:
+    """Return the children of a process, pid -> command line."""
+    out = subprocess.run(["ps", "--ppid", str(pid), "-o", "pid=,args="], capture_output=True, text=True).stdout
+    return {int(line.split(None, 1)[0]): line.split(None, 1)[1] for line in out.splitlines()}
+
+
+def sidecar_of(pid: int) -> int | None:
+    """Return the pid of the sidecar below a boot."""
+    return next((child for child, line in children(pid).items() if "thin_api" in line), None)
+
+
+@pytest.mark.servers("any")
+def test_a_sidecar_that_is_killed_is_started_again_while_the_command_runs_on(empty_database: str, tmp_path: Path) -> None:
+    address = here()
+    base = f"http://{address['MEMORY_PLUGIN_LISTEN_ADDR']}"
+    import httpx
+
+    def healthy() -> bool:
+        try:
+            return httpx.get(f"{base}/v1/health", trust_env=False).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [PROGRAM, "boot", "--", "sleep", "120"], stdout=log, stderr=log, env=clean_env(DATABASE_URL=empty_database, **address)
+        )
+    try:
+        wait_until(healthy, "the sidecar")
+        wait_until(lambda: any(line.startswith("sleep") for line in children(process.pid).values()), "the command")
+        first = sidecar_of(process.pid)
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        wait_until(lambda: sidecar_of(process.pid) not in (None, first) and healthy(), "the second sidecar")
+        second = sidecar_of(process.pid)
+        assert second is not None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 143
+        assert not Path(f"/proc/{second}").exists()
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may open a PID namespace; the other tests run as any user")
+def test_as_pid_1_orphans_are_reaped() -> None:
+    # The shell leaves an orphan that ends at once; as PID 1 the boot inherits it.
+    script = "(sh -c 'exit 3' & exec sleep 0.2) & sleep 1; ps -eo stat= | grep -c '^Z' || true"
+    done = subprocess.run(
+        ["unshare", "--pid", "--fork", "--mount-proc", PROGRAM, "boot", "--", "sh", "-c", script],
+        env=clean_env(MEMORY_PLUGIN_DISABLE="1"), capture_output=True, text=True, timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "0\n"

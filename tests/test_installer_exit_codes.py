@@ -1,0 +1,244 @@
+"""Every failure of an installation has its own exit code and one clear line; each fault here is a real one."""
+
+from __future__ import annotations
+
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from fixtures.databases import fresh_database
+from fixtures.installing import install, make_earlier_shape, make_vector, refusal, rows, settings_for
+from fixtures.server import Server
+from memory_plugin.installer import api
+
+EMBEDDED_18 = pytest.mark.servers("embedded18")  # extension_control_path came with 18
+ANY = pytest.mark.servers("any")
+
+
+def database_name(url: str) -> str:
+    """Return the database that a test's URL names."""
+    return str(psycopg.conninfo.conninfo_to_dict(url)["dbname"])
+
+
+def url_as(server: Server, url: str, role: str) -> str:
+    """Return the URL of the same database for a role that needs no password there."""
+    password = "role-password"
+    server.execute(f"alter role {role} password '{password}'")
+    return server.url(database_name(url), user=role, password=password, tcp=not server.managed)
+
+
+@pytest.fixture
+def shared_folder(server: Server) -> Iterator[Path]:
+    """Return a folder that the server's account may read."""
+    with tempfile.TemporaryDirectory(prefix="mp-extensions-") as name:
+        folder = Path(name)
+        (folder / "extension").mkdir()
+        for path in (folder, folder / "extension"):
+            path.chmod(0o755)
+        yield folder
+
+
+def look_for_extensions_in(folder: Path, url: str) -> None:
+    """Make the server of this database look for extensions in this folder only."""
+    rows(url, f"alter database {database_name(url)} set extension_control_path = '{folder}'")
+
+
+@ANY
+def test_10_a_server_that_does_not_answer(server: Server) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"postgresql://app:hush@127.0.0.1:{unused.getsockname()[1]}/app"
+        error = refusal(url)
+    assert error.exit_code == 10
+    assert "hush" not in error.line
+
+
+@ANY
+def test_10_a_host_that_has_no_address(server: Server) -> None:
+    assert refusal("postgresql://app@nowhere.invalid/app").exit_code == 10
+
+
+def test_11_a_wrong_password(server: Server, empty_database: str, new_role: Callable[..., str]) -> None:
+    role = new_role(password="right")
+    error = refusal(server.url(database_name(empty_database), user=role, password="wrong-hush", tcp=True))
+    assert error.exit_code == 11
+    assert "password authentication failed" in error.message
+    assert "wrong-hush" not in error.line
+    assert "\n" not in error.line
+
+
+@ANY
+def test_11_no_password_where_one_is_needed(server: Server, empty_database: str, new_role: Callable[..., str]) -> None:
+    role = new_role(password="right")
+    assert refusal(server.url(database_name(empty_database), user=role, tcp=True)).exit_code == 11
+
+
+@ANY
+def test_11_a_database_that_is_not_there_names_the_statement_that_makes_it(server: Server) -> None:
+    error = refusal(server.url("no_such_database"))
+    assert error.exit_code == 11
+    assert "create database no_such_database" in error.hint
+
+
+@EMBEDDED_18
+def test_12_pgvector_that_the_server_lacks_names_the_package(empty_database: str, shared_folder: Path) -> None:
+    look_for_extensions_in(shared_folder, empty_database)
+    error = refusal(empty_database)
+    assert error.exit_code == 12
+    assert "postgresql-18-pgvector" in error.message
+    assert rows(empty_database, "select to_regnamespace('memory_plugin')") == [(None,)]
+
+
+@EMBEDDED_18
+def test_13_pgvector_that_the_server_has_in_too_old_a_version(empty_database: str, shared_folder: Path) -> None:
+    (shared_folder / "extension" / "vector.control").write_text("default_version = '0.6.2'\nrelocatable = true\n")
+    (shared_folder / "extension" / "vector--0.6.2.sql").write_text("select 1;\n")
+    look_for_extensions_in(shared_folder, empty_database)
+    error = refusal(empty_database)
+    assert error.exit_code == 13
+    assert "the server has 0.6.2 and 0.7.0 is needed" in error.message
+
+
+def test_13_pgvector_that_the_database_has_in_too_old_a_version_names_the_update(empty_database: str) -> None:
+    make_vector(empty_database, "public")
+    rows(empty_database, "update pg_extension set extversion = '0.6.2' where extname = 'vector'")
+    error = refusal(empty_database)
+    assert error.exit_code == 13
+    assert "alter extension vector update" in error.hint
+
+
+def test_14_a_role_that_may_not_create_the_extension_gets_the_statement_and_then_can_go_on(
+    server: Server, empty_database: str, new_role: Callable[..., str]
+) -> None:
+    role = new_role()
+    rows(empty_database, f"grant create on database {database_name(empty_database)} to {role}")
+    url = url_as(server, empty_database, role)
+    error = refusal(url)
+    assert error.exit_code == 14
+    statement = error.hint.partition("run: ")[2]
+    assert statement.startswith("create extension vector")
+    rows(empty_database, statement)
+    assert install(url).vector_schema == "public"
+    assert api.verify_store(settings_for(url)).differences == ()
+
+
+@pytest.mark.servers("embedded")
+def test_15_plpython_that_the_server_lacks_names_the_package(server: Server, empty_database: str) -> None:
+    error = refusal(empty_database, plpython="require")
+    assert error.exit_code == 15
+    assert f"postgresql-plpython3-{server.major}" in error.message
+
+
+@pytest.mark.servers("full")
+def test_15_plpython_for_a_role_that_is_no_superuser(
+    server: Server, empty_database: str, new_role: Callable[..., str]
+) -> None:
+    make_vector(empty_database, "public")
+    role = new_role()
+    rows(empty_database, f"grant create on database {database_name(empty_database)} to {role}")
+    url = url_as(server, empty_database, role)
+    error = refusal(url, plpython="require")
+    assert error.exit_code == 15
+    assert "not a superuser" in error.message
+    assert install(url).plpython is False
+
+
+@ANY
+@pytest.mark.parametrize("adopted", [False, True])
+def test_20_other_dimensions_than_the_store_holds(empty_database: str, adopted: bool) -> None:
+    if adopted:
+        make_earlier_shape(empty_database, tables="memory_plugin", vector="public")
+    else:
+        install(empty_database)
+    error = refusal(empty_database, dimensions=768)
+    assert error.exit_code == 20
+    assert "it holds 1536 dimensions, and 768 were asked for" in error.message
+
+
+@ANY
+def test_20_an_embedding_column_without_dimensions(empty_database: str) -> None:
+    make_earlier_shape(empty_database, tables="memory_plugin", vector="public")
+    rows(empty_database, "alter table memory_plugin.memory_records alter column embedding type vector")
+    assert refusal(empty_database).exit_code == 20
+
+
+@ANY
+def test_21_another_text_search_configuration_than_the_store_holds(empty_database: str) -> None:
+    install(empty_database)
+    error = refusal(empty_database, text_search_config="german")
+    assert error.exit_code == 21
+    assert "holds text search configuration english, and german was asked for" in error.message
+
+
+@ANY
+def test_21_a_text_search_configuration_that_is_not_there(empty_database: str) -> None:
+    error = refusal(empty_database, text_search_config="klingon")
+    assert error.exit_code == 21
+    assert "german" in error.hint
+    assert rows(empty_database, "select to_regnamespace('memory_plugin')") == [(None,)]
+
+
+@ANY
+def test_21_a_database_that_is_not_utf8(server: Server) -> None:
+    with fresh_database(server) as url:
+        latin = database_name(url) + "_latin"
+        server.execute(f"create database {latin} encoding 'LATIN1' locale 'C' template template0")
+        try:
+            error = refusal(server.url(latin))
+        finally:
+            server.execute(f"drop database {latin} with (force)")
+    assert error.exit_code == 21
+    assert "LATIN1" in error.message
+
+
+@ANY
+def test_22_a_role_that_may_not_create_the_schema_gets_the_statement(
+    server: Server, empty_database: str, new_role: Callable[..., str]
+) -> None:
+    make_vector(empty_database, "public")
+    role = new_role()
+    url = url_as(server, empty_database, role)
+    error = refusal(url)
+    assert error.exit_code == 22
+    rows(empty_database, error.hint.partition("run: ")[2])
+    assert install(url).applied
+
+
+@ANY
+def test_22_a_role_that_may_not_use_the_schema_of_pgvector_gets_the_statement(
+    server: Server, empty_database: str, new_role: Callable[..., str]
+) -> None:
+    make_vector(empty_database, "extensions")
+    role = new_role()
+    rows(empty_database, f"grant create on database {database_name(empty_database)} to {role}")
+    url = url_as(server, empty_database, role)
+    error = refusal(url)
+    assert error.exit_code == 22
+    assert "extensions" in error.message
+    rows(empty_database, error.hint.partition("run: ")[2])
+    assert install(url).applied
+
+
+@ANY
+def test_22_a_role_that_does_not_own_the_tables(
+    server: Server, empty_database: str, new_role: Callable[..., str]
+) -> None:
+    make_earlier_shape(empty_database, tables="memory_plugin", vector="public")
+    role = new_role()
+    rows(empty_database, f"grant all on schema memory_plugin to {role}")
+    error = refusal(url_as(server, empty_database, role))
+    assert error.exit_code == 22
+    assert "does not own memory_plugin.memory_namespaces" in error.message
+
+
+@ANY
+def test_22_a_role_that_does_not_own_the_functions(server: Server, database: str, new_role: Callable[..., str]) -> None:
+    role = new_role()
+    rows(database, f"grant all on schema memory_plugin to {role}")
+    rows(database, f"grant select on memory_plugin.schema_migrations to {role}")
+    error = refusal(url_as(server, database, role))
+    assert error.exit_code == 22

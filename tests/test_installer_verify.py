@@ -1,0 +1,124 @@
+"""`verify` finds each kind of difference and names it; looking never writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from fixtures.installing import install, make_vector, members, rows, settings_for
+from fixtures.server import Server
+from memory_plugin.installer import api
+from memory_plugin.installer.errors import InstallError
+
+HEALTH = "create or replace function memory_plugin.v1_health() returns json language sql stable security definer"
+
+
+def test_a_fresh_installation_has_no_differences(database: str) -> None:
+    verdict = api.verify_store(settings_for(database))
+    assert verdict.differences == ()
+    assert verdict.functions > 20
+
+
+@pytest.mark.servers("any")
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        ("drop function memory_plugin.v1_health()", "function v1_health is missing"),
+        (
+            f"{HEALTH} set search_path = pg_catalog, memory_plugin, pg_temp as 'select null::json'",
+            "v1_health has another body",
+        ),
+        ("alter function memory_plugin.v1_health() reset search_path", "function v1_health has another search_path"),
+        ("alter function memory_plugin.v1_health() set search_path = public", "v1_health has another search_path"),
+        (
+            "create function memory_plugin.v1_health(int) returns int language sql as 'select 1'",
+            "function v1_health is there 2 times, not 1",
+        ),
+        (
+            "create function memory_plugin.odd(int) returns int language sql as 'select 1'",
+            "function memory_plugin.odd(integer) is not ours",
+        ),
+        ("drop index memory_plugin.memory_records_listing", "index memory_records_listing is missing"),
+        (
+            "update pg_index set indisvalid = false where indexrelid = 'memory_plugin.memory_records_listing'::regclass",
+            "index memory_records_listing is unfinished",
+        ),
+        ("alter table memory_plugin.memory_records drop column propagation", "column memory_records.propagation"),
+        ("alter table memory_plugin.memory_namespaces alter kind type varchar", "memory_namespaces.kind as text"),
+        (
+            "delete from memory_plugin.schema_migrations where name like '004%'",
+            "migration 004_result_types is not applied",
+        ),
+        ("drop table memory_plugin.schema_migrations", "no store is installed"),
+        ("drop schema memory_plugin cascade", "no store is installed"),
+    ],
+)
+def test_a_damage_is_found_and_named(database: str, damage: str, named: str) -> None:
+    rows(database, damage)
+    verdict = api.verify_store(settings_for(database))
+    assert any(named in line for line in verdict.differences), verdict.differences
+    with pytest.raises(InstallError) as caught:
+        verdict.require()
+    assert caught.value.exit_code == 23
+
+
+@pytest.mark.servers("any")
+def test_an_empty_database_is_a_difference(empty_database: str) -> None:
+    assert "no store is installed" in api.verify_store(settings_for(empty_database)).differences[0]
+
+
+@pytest.mark.parametrize(("version", "words"), [("0.7.4", "no iterative index scan"), ("0.8.3", "HNSW vacuum")])
+@pytest.mark.servers("any")
+def test_a_pgvector_with_known_faults_is_a_warning(database: str, version: str, words: str) -> None:
+    rows(database, f"update pg_extension set extversion = '{version}' where extname = 'vector'")
+    verdict = api.verify_store(settings_for(database))
+    assert any(words in line for line in verdict.warnings)
+    assert verdict.differences == ()
+
+
+@pytest.mark.servers("embedded")
+def test_a_good_pgvector_is_no_warning(database: str) -> None:
+    assert api.verify_store(settings_for(database)).warnings == ()
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_looking_changes_nothing(
+    server: Server, empty_database: str, new_role: Callable[..., str], installed: bool
+) -> None:
+    if installed:
+        install(empty_database)
+    else:
+        make_vector(empty_database, "public")
+    before = members(empty_database, "memory_plugin"), members(empty_database, "public")
+    settings = settings_for(empty_database)
+    state = api.status(settings).state
+    api.verify_store(settings)
+    assert state == ("installed" if installed else "absent")
+    assert (members(empty_database, "memory_plugin"), members(empty_database, "public")) == before
+
+
+@pytest.mark.servers("any")
+def test_a_look_cannot_write_even_if_it_tried(database: str) -> None:
+    from memory_plugin.installer.connect import reading
+
+    with pytest.raises(InstallError) as caught, reading(settings_for(database), "test") as connection:
+        connection.execute("delete from memory_plugin.memory_records")
+    assert caught.value.exit_code == 22
+
+
+@pytest.mark.servers("any")
+def test_status_tells_each_state(empty_database: str) -> None:
+    settings = settings_for(empty_database)
+    assert api.status(settings).state == "absent"
+    install(empty_database)
+    assert api.status(settings).state == "installed"
+    rows(empty_database, "delete from memory_plugin.schema_migrations where name like '004%'")
+    assert api.status(settings).state == "pending"
+    rows(empty_database, "drop table memory_plugin.schema_migrations")
+    assert api.status(settings).state == "adoptable"
+    rows(empty_database, "alter table memory_plugin.memory_records drop column source")
+    found = api.status(settings)
+    assert found.state == "refused"
+    assert found.problem is not None
+    assert found.problem.exit_code == 25

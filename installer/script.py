@@ -57,12 +57,14 @@ def _migration(migration: Migration, placeholders: Mapping[str, str]) -> str:
 
 
 def _functions(source: Sources, placeholders: Mapping[str, str], *, with_plpython: bool) -> str:
-    """Return every function in one transaction."""
-    texts = [source.retired, *(file.text for file in source.functions), source.access]
+    """Return every function, and who may do what, in one transaction."""
+    texts = [source.retired, *(file.text for file in source.functions)]
     rendered = [sources.render(text, placeholders, "sql/functions").strip() for text in texts if text.strip()]
     if with_plpython:
         rendered.append("create extension if not exists plpython3u;")
         rendered += [plpython.build(name, placeholders).strip() for name in plpython.names()]
+    # Last, as its grants are on what is there.
+    rendered.append(sources.render(source.access, placeholders, "sql/access.sql").strip())
     return f"-- functions\n{_begin()}\n{FUNCTION_SETTINGS}\n\n" + "\n\n".join(rendered) + "\n\ncommit;"
 
 

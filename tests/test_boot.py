@@ -116,7 +116,7 @@ def broken(request: pytest.FixtureRequest, server: Server, empty_database: str, 
         return server.url(f"{name}_absent"), word, code
     if request.param == "password":
         role = new_role(password="right")  # type: ignore[operator]
-        return server.url(name, user=role, password="wrong"), word, code
+        return server.url(name, user=role, password="wrong", tcp=True), word, code
     if request.param == "privilege":
         role = new_role(password="right")  # type: ignore[operator]
         return server.url(name, user=role, password="right"), word, code

@@ -256,6 +256,21 @@ def test_an_exhausted_pool_is_a_503_in_time_and_bounds_the_connections(own_serve
         assert search(sidecar).status == 200
 
 
+def test_waiting_for_a_connection_shortens_the_statement(own_server: Server, tmp_path: Path) -> None:
+    with serving(own_server.url(), tmp_path / "sidecar.log", MEMORY_PLUGIN_POOL_SIZE="1") as sidecar:
+        first: list[Answer] = []
+        holding = threading.Thread(target=lambda: first.append(search(sidecar, sleep=0.9)))
+        with own_server.connect() as conn:
+            holding.start()
+            wait_until(
+                lambda: conn.execute("select from pg_stat_activity where wait_event = 'PgSleep'").fetchall(),
+                "the connection to be taken",
+            )
+        assert_unavailable(search(sidecar, sleep=60))
+        holding.join()
+        assert first[0].status == 200
+
+
 def test_a_server_without_a_free_connection_is_a_503_until_there_is_one(own_server: Server, tmp_path: Path) -> None:
     url = own_server.url()
     own_server.execute("create role few login connection limit 1")

@@ -1,0 +1,157 @@
+"""The command line: every command says what it does, prints JSON where it prints facts, and fails in one line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fixtures.installing import rows
+from memory_plugin import __version__
+from memory_plugin.installer import cli
+from memory_plugin.installer.commands import status as status_command
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (
+        "DATABASE_URL",
+        "MEMORY_PLUGIN_DATABASE_URL",
+        "MEMORY_PLUGIN_SKIP_MIGRATE",
+        "MEMORY_PLUGIN_MIGRATIONS_DIR",
+    ):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_the_console_script_tells_its_version() -> None:
+    script = Path(sys.executable).with_name("memory-plugin")
+    done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"memory-plugin {__version__}\n"
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["--help"]) == 0
+    printed = capsys.readouterr().out
+    for name in cli.COMMANDS:
+        assert f"\n  {name} " in printed
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_has_help_with_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run([name, "--help"]) == 0
+    printed = capsys.readouterr().out
+    assert f"Usage: memory-plugin {name}" in printed
+    assert "Example" in printed
+    assert f"  memory-plugin {name}" in printed.partition("Example")[2]
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_is_in_the_commands_folder_and_the_other_way_round(name: str) -> None:
+    files = {path.stem for path in Path(status_command.__file__).parent.glob("*.py")} - {"__init__"}
+    assert name in files
+    assert files == set(cli.COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["nonsense"], 2, "No such command 'nonsense'"),
+        (["status", "--nonsense"], 2, "No such option"),
+        (["install", "--plpython", "maybe"], 2, "'maybe' is not one of"),
+        (["status"], 21, "neither MEMORY_PLUGIN_DATABASE_URL nor DATABASE_URL is set"),
+        (["install", "--database-url", "mysql://x"], 21, "postgresql://"),
+        (["install", "--database-url", "postgresql:///x", "--dimensions", "4001"], 21, "1 to 4000"),
+        (["install", "--database-url", "postgresql:///x", "--migrations-dir", "/nowhere"], 21, "folder that exists"),
+        (["plan", "--database-url", "postgresql://u:hush@127.0.0.1:1/x"], 10, "No Postgres server answers"),
+    ],
+)
+def test_a_failure_is_one_line_and_a_code(
+    arguments: list[str], code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(arguments) == code
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("memory-plugin: ")
+    assert printed.err.count("\n") == 1
+    assert words in printed.err
+    assert "hush" not in printed.err
+
+
+def test_an_unexpected_failure_is_one_line_and_with_verbose_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(**_: object) -> None:
+        raise ZeroDivisionError("of all things")
+
+    monkeypatch.setattr(status_command.options, "settings", fails)
+    assert cli.run(["status"]) == 1
+    printed = capsys.readouterr().err
+    assert "ZeroDivisionError: of all things" in printed
+    assert "Traceback" not in printed
+    assert cli.run(["status", "--verbose"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.servers("any")
+def test_a_database_is_installed_looked_at_and_verified(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", empty_database)
+
+    def facts(*arguments: str) -> dict[str, object]:
+        assert cli.run([*arguments, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert isinstance(found, dict)
+        return found
+
+    before = facts("status")
+    assert (before["state"], before["ledger"]) == ("absent", None)
+    assert [step["name"] for step in facts("plan")["run"]][:1] == ["000_schema_bootstrap"]  # type: ignore[index]
+    assert facts("install")["dimensions"] == 1536
+    after = facts("status")
+    assert (after["state"], after["pending"], after["problem"]) == ("installed", [], None)
+    assert facts("verify")["ok"] is True
+    for name in ("status", "plan", "verify", "install"):
+        assert cli.run([name]) == 0
+        printed = capsys.readouterr().out
+        assert printed
+        assert "\x1b[" not in printed
+
+
+@pytest.mark.servers("any")
+def test_verify_exits_23_and_says_what_differs_in_both_forms(database: str, capsys: pytest.CaptureFixture[str]) -> None:
+    rows(database, "drop function memory_plugin.v1_health()")
+    assert cli.run(["verify", "--database-url", database]) == 23
+    printed = capsys.readouterr()
+    assert "differs: function v1_health is missing" in printed.out
+    assert "function v1_health is missing" in printed.err
+    assert cli.run(["verify", "--database-url", database, "--json"]) == 23
+    found = json.loads(capsys.readouterr().out)
+    assert found["ok"] is False
+    assert found["differences"] == ["function v1_health is missing"]
+
+
+@pytest.mark.servers("any")
+def test_status_tells_what_install_would_refuse_and_does_not_fail(
+    database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows(database, "insert into memory_plugin.schema_migrations values ('999_future', 'x', '9.9.9')")
+    assert cli.run(["status", "--database-url", database, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["state"], found["problem"]["exit_code"]) == ("refused", 17)
+    assert cli.run(["status", "--database-url", database]) == 0
+    assert "999_future, applied by memory-plugin 9.9.9" in capsys.readouterr().out
+    assert cli.run(["plan", "--database-url", database]) == 17
+
+
+@pytest.mark.servers("any")
+def test_skip_migrate_makes_install_do_nothing_and_succeed(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MEMORY_PLUGIN_SKIP_MIGRATE", "1")
+    assert cli.run(["install", "--database-url", empty_database]) == 0
+    assert capsys.readouterr().out == "skipped: MEMORY_PLUGIN_SKIP_MIGRATE is set\n"
+    assert rows(empty_database, "select to_regnamespace('memory_plugin')") == [(None,)]

@@ -1,0 +1,85 @@
+"""What the plan decides from facts alone, where a real server of that kind would cost too much to make."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from fixtures.installing import settings_for
+from memory_plugin.installer import plan, sources
+from memory_plugin.installer.discover import Extension, Facts
+from memory_plugin.installer.errors import InstallError
+from memory_plugin.installer.version import number
+
+FACTS = Facts(
+    server_version=160014,
+    server_version_text="16.14",
+    database="app",
+    role="app",
+    superuser=True,
+    in_recovery=False,
+    encoding="UTF8",
+    can_create_schema=True,
+    schema_exists=False,
+    schema_usable=False,
+    can_create_in_schema=False,
+    vector=Extension("vector", available="0.8.5", creatable=True),
+    plpython=Extension("plpython3u"),
+    tables=(),
+    functions=(),
+    plpython_functions=(),
+    types=(),
+    ledger=None,
+    dimensions=None,
+    text_search_config=None,
+    text_search_configs=("english", "simple"),
+    invalid_indexes=(),
+)
+SETTINGS = settings_for("postgresql://app@localhost/app")
+
+
+def refused(facts: Facts) -> InstallError:
+    """Plan where that must fail, and return the error."""
+    with pytest.raises(InstallError) as caught:
+        plan.make(facts, sources.load(), SETTINGS)
+    return caught.value
+
+
+def test_an_empty_database_gets_everything() -> None:
+    made = plan.make(FACTS, sources.load(), SETTINGS)
+    assert made.run == sources.load().migrations
+    assert made.adopt == ()
+    assert made.create_vector
+    assert (made.vector_schema, made.dimensions, made.text_search_config) == ("memory_plugin", 1536, "english")
+
+
+def test_a_server_that_is_too_old_is_refused() -> None:
+    error = refused(replace(FACTS, server_version=140011, server_version_text="14.11"))
+    assert (error.exit_code, "PostgreSQL 14.11" in error.message, "15 or newer" in error.hint) == (21, True, True)
+
+
+def test_a_standby_is_refused() -> None:
+    error = refused(replace(FACTS, in_recovery=True))
+    assert (error.exit_code, "standby" in error.message) == (21, True)
+
+
+def test_a_role_that_the_catalogue_says_may_not_create_the_extension_is_warned_and_not_refused() -> None:
+    vector = Extension("vector", available="0.8.5", creatable=False)
+    assert (
+        "may not create the extension" in plan.make(replace(FACTS, vector=vector), sources.load(), SETTINGS).warnings[0]
+    )
+
+
+def test_an_old_pgvector_with_nothing_newer_on_the_server_names_the_package() -> None:
+    vector = Extension("vector", available="0.5.1", installed="0.5.1", schema="public", usable=True)
+    error = refused(replace(FACTS, vector=vector))
+    assert error.exit_code == 13
+    assert "install a newer postgresql-16-pgvector" in error.hint
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later"), [("0.8.0", "0.8.4"), ("0.8.9", "0.8.10"), ("", "0.0.1"), ("1.0", "1.0.1"), ("0.9rc1", "1")]
+)
+def test_versions_compare_as_numbers(earlier: str, later: str) -> None:
+    assert number(earlier) < number(later)

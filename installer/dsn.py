@@ -22,6 +22,36 @@ EXPLICIT = "MEMORY_PLUGIN_DATABASE_URL"
 PLATFORM = "DATABASE_URL"
 # `ssl` is no keyword of libpq, but its URL parser reads ssl=true as sslmode=require.
 _KNOWN = frozenset(option.keyword.decode() for option in pq.Conninfo.parse(b"")) | {"ssl"}
+# Knobs of the platform's own drivers and their pools, which mean nothing to us: a URL that boots the platform boots us.
+_DRIVERS_OWN = frozenset(
+    {
+        "binary_parameters",
+        "default_query_exec_mode",
+        "description_cache_capacity",
+        "disable_prepared_binary_result",
+        "pool_health_check_period",
+        "pool_max_conn_idle_time",
+        "pool_max_conn_lifetime",
+        "pool_max_conn_lifetime_jitter",
+        "pool_max_conns",
+        "pool_min_conns",
+        "pool_min_idle_conns",
+        "prefer_simple_protocol",
+        "statement_cache_capacity",
+        "statement_cache_mode",
+    }
+)
+# Settings of the server that the Go drivers take as parameters of the URL, and libpq among the options.
+_SERVERS_OWN = (
+    "statement_timeout",
+    "lock_timeout",
+    "idle_in_transaction_session_timeout",
+    "timezone",
+    "datestyle",
+    "extra_float_digits",
+    "default_transaction_isolation",
+    "default_transaction_read_only",
+)
 # Shorter secrets are hidden where they stand as a password, not wherever their letters occur.
 _SHORTEST_SCRUBBED = 3
 
@@ -35,6 +65,7 @@ def in_force(url: str, source: str) -> str:
         given = conninfo.parse(url)
     except ConninfoError as error:
         raise BadSettingError(f"{source} {error}") from None
+    given = _translated(given.without(*_DRIVERS_OWN))
     unknown = sorted({param.keyword for param in given.params} - _KNOWN - {"search_path"})
     if unknown:
         names = ", ".join(name if re.fullmatch(r"\w{1,40}", name) else MASK for name in unknown)
@@ -52,6 +83,16 @@ def in_force(url: str, source: str) -> str:
             given = given.without("options").plus("options", join_options(options, path))
     _check_with_libpq(given, source)
     return str(given)
+
+
+def _translated(given: Conninfo) -> Conninfo:
+    """Move the server's settings from the URL's parameters into the options."""
+    for name in _SERVERS_OWN:
+        value = given.get(name)
+        if value is not None:
+            options = f"{given.get('options') or ''} -c {name}={_escaped(value)}".strip()
+            given = given.without(name, "options").plus("options", options)
+    return given
 
 
 def without_search_path(url: str) -> str:
@@ -93,8 +134,7 @@ def split_options(options: str) -> tuple[str, str | None]:
 
 def join_options(options: str, path: str) -> str:
     """Return the options with a search_path set after them."""
-    escaped = re.sub(r"([\\\s])", r"\\\1", path)
-    return f"{options} -c search_path={escaped}".strip()
+    return f"{options} -c search_path={_escaped(path)}".strip()
 
 
 def mask(url: str) -> str:
@@ -132,6 +172,11 @@ def _spellings(secret: str) -> set[str]:
     """Return the ways a secret may be written in a message."""
     escaped = secret.replace("\\", "\\\\").replace("'", "\\'")
     return {secret, quote(secret, safe=""), quote(secret), escaped, repr(secret)[1:-1]}
+
+
+def _escaped(value: str) -> str:
+    """Return a value as one word of the server's command line."""
+    return re.sub(r"([\\\s])", r"\\\1", value)
 
 
 def _unescape(word: str) -> str:

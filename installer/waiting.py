@@ -69,7 +69,7 @@ def prepare_transaction(connection: Connection, settings: Settings) -> None:
     if connection.info.server_version >= 170000:
         values["transaction_timeout"] = "0"
     calls = ", ".join(["pg_catalog.set_config(%s, %s, true)"] * len(values))
-    connection.execute(f"select {calls}", [text for pair in values.items() for text in pair])  # noqa: S608
+    connection.execute(f"select {calls}", [text for pair in values.items() for text in pair])
 
 
 def describe(connection: Connection, pids: list[object]) -> str:

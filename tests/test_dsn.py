@@ -56,6 +56,10 @@ DERIVED = {
     "key=value, search_path": ("host=h dbname=db search_path=app,public", {"dbname": "db"}),
     "key=value, hosts": ("host=a,b port=1,2 dbname=db", {"host": "a,b", "port": "1,2"}),
     "= in a value": ("postgres://h/db?application_name=a=b", {"application_name": "a=b"}),
+    "knobs of the Go drivers": (
+        "postgres://u@h/db?pool_max_conns=5&default_query_exec_mode=exec&binary_parameters=yes&sslmode=disable",
+        {"dbname": "db", "sslmode": "disable"},
+    ),
     "ssl=true": ("postgres://h/db?ssl=true", {"sslmode": "require"}),
 }
 
@@ -80,17 +84,18 @@ EXPLICIT = {
         "postgres://h/d?options=-c%20statement_timeout%3D5s&search_path=x",
         "-c statement_timeout=5s -c search_path=x",
     ),
+    "a setting of the server, as Go takes it": (
+        "postgres://h/d?statement_timeout=5000&search_path=x",
+        "-c statement_timeout=5000 -c search_path=x",
+    ),
     "key=value": ("host=h search_path=x options='-c jit=off'", "-c jit=off -c search_path=x"),
 }
 
 REFUSED = {
     "another database": ("mysql://u:sEcret@h/db", "must begin with postgres://"),
     "no URL at all": ("sEcret", "must begin with postgres://"),
-    "a parameter of the Go driver": ("postgres://u:sEcret@h/db?binary_parameters=yes", "binary_parameters"),
-    "several": (
-        "postgres://u:sEcret@h/db?pool_max_conns=5&default_query_exec_mode=exec",
-        "default_query_exec_mode, pool_",
-    ),
+    "a parameter that no driver knows": ("postgres://u:sEcret@h/db?sslmod=disable", "sslmod"),
+    "several": ("postgres://u:sEcret@h/db?pool_size=5&channel=x", "channel, pool_size"),
     "a parameter of another in key=value": ("host=h sslmod=x password=sEcret", "sslmod"),
     "bare IPv6": ("postgres://u:sEcret@::1/db", "brackets"),
     "open bracket": ("postgres://u:sEcret@[::1/db", "bracket"),

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from fixtures.installing import connected, install, make_earlier_shape, refusal, rows, settings_for
+from fixtures.server import Server
 from memory_plugin.installer import api, sources
 from memory_plugin.installer.api import InstallResult
 from memory_plugin.installer.waiting import LOCK_KEY
@@ -114,3 +115,24 @@ def test_transaction_defaults_of_a_database_do_not_hinder_an_install(empty_datab
     rows(empty_database, f"alter database {database_name(empty_database)} set {setting}")
     assert install(empty_database).applied
     assert install(empty_database).applied == ()
+
+
+@pytest.mark.servers("any")
+def test_an_install_whose_session_is_ended_is_told_as_lost_and_the_next_one_finishes(
+    server: Server, empty_database: str, tmp_path: Path
+) -> None:
+    (tmp_path / "001_long.up.sql").write_text("create table memory_plugin.half (id int); select pg_sleep(60);")
+    end = "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s and query like %s and pid <> %s"
+    with ThreadPoolExecutor(1) as pool, server.connect() as connection:
+        running = pool.submit(refusal, empty_database, migrations_dir=str(tmp_path))
+        deadline = time.monotonic() + 30
+        mine = connection.info.backend_pid
+        name = database_name(empty_database)
+        while not connection.execute(end, (name, "%pg_sleep(60)%", mine)).fetchall() and time.monotonic() < deadline:
+            pass
+        error = running.result(timeout=30)
+    assert error.exit_code == 10
+    assert "extra/001_long" in error.message
+    assert rows(empty_database, "select to_regclass('memory_plugin.half')") == [(None,)]
+    (tmp_path / "001_long.up.sql").write_text("create table memory_plugin.half (id int);")
+    assert install(empty_database, migrations_dir=str(tmp_path)).applied == ("extra/001_long",)

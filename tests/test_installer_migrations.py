@@ -1,4 +1,4 @@
-"""The ledger's rules: half-done leaves nothing, changed or removed or newer is refused, an operator's own run after ours."""
+"""The ledger: half-done leaves nothing; changed, removed or newer is refused; an operator's own run after ours."""
 
 from __future__ import annotations
 

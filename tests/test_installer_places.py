@@ -1,4 +1,4 @@
-"""Whatever a database holds at first, the store ends up in memory_plugin, whole, and a second install changes nothing."""
+"""Whatever a database holds at first, the store ends up whole in memory_plugin, and again changes nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,12 @@ from fixtures.server import Server
 from memory_plugin.installer import api
 
 PLACES = ("absent", "memory_plugin", "public", "extensions", 'Odd "name')
-EARLIER_ROWS = "select r.*, n.* from memory_plugin.memory_records r join memory_plugin.memory_namespaces n on n.name = r.namespace order by id"
+EARLIER_ROWS = """
+    select r.*, n.*
+    from memory_plugin.memory_records as r
+    join memory_plugin.memory_namespaces as n on n.name = r.namespace
+    order by id
+"""
 
 
 def remember_and_find(url: str) -> None:
@@ -161,8 +166,8 @@ def test_pgvector_moved_later_is_followed(empty_database: str) -> None:
 @pytest.mark.parametrize("dimensions", [1, 384, 2001, 4000])
 def test_a_fresh_store_takes_the_dimensions_asked_for(empty_database: str, dimensions: int) -> None:
     assert install(empty_database, dimensions=dimensions).dimensions == dimensions
-    query = "select atttypmod from pg_attribute where attrelid = 'memory_plugin.memory_records'::regclass and attname = 'embedding'"
-    assert rows(empty_database, query) == [(dimensions,)]
+    column = "attrelid = 'memory_plugin.memory_records'::regclass and attname = 'embedding'"
+    assert rows(empty_database, f"select atttypmod from pg_attribute where {column}") == [(dimensions,)]
     assert install(empty_database).dimensions == dimensions
     assert install(empty_database, dimensions=dimensions).dimensions == dimensions
 
@@ -171,12 +176,10 @@ def test_a_fresh_store_takes_the_dimensions_asked_for(empty_database: str, dimen
 def test_a_fresh_store_takes_the_text_search_configuration_asked_for(empty_database: str) -> None:
     assert install(empty_database, text_search_config="german").text_search_config == "german"
     assert install(empty_database).text_search_config == "german"
-    assert "'german'::regconfig" in str(
-        rows(
-            empty_database,
-            "select pg_get_expr(adbin, adrelid) from pg_attrdef where adrelid = 'memory_plugin.memory_records'::regclass",
-        )
+    default = (
+        "select pg_get_expr(adbin, adrelid) from pg_attrdef where adrelid = 'memory_plugin.memory_records'::regclass"
     )
+    assert "'german'::regconfig" in str(rows(empty_database, f"{default} order by adnum"))
 
 
 @pytest.mark.servers("any")

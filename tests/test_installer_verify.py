@@ -12,6 +12,7 @@ from memory_plugin.installer import api
 from memory_plugin.installer.errors import InstallError
 
 HEALTH = "create or replace function memory_plugin.v1_health() returns json language sql stable security definer"
+LISTING = "memory_plugin.memory_records_listing"
 
 
 def test_a_fresh_installation_has_no_differences(database: str) -> None:
@@ -41,7 +42,7 @@ def test_a_fresh_installation_has_no_differences(database: str) -> None:
         ),
         ("drop index memory_plugin.memory_records_listing", "index memory_records_listing is missing"),
         (
-            "update pg_index set indisvalid = false where indexrelid = 'memory_plugin.memory_records_listing'::regclass",
+            f"update pg_index set indisvalid = false where indexrelid = '{LISTING}'::regclass",
             "index memory_records_listing is unfinished",
         ),
         ("alter table memory_plugin.memory_records drop column propagation", "column memory_records.propagation"),

@@ -38,7 +38,7 @@ def command(gate_seconds: float, arguments: tuple[str, ...]) -> int:
       memory-plugin boot -- /app/server --port 8080
 
     docs/operations.md has the table of what is started when.
-    """  # noqa: D301 (click's mark for a paragraph that is not to be wrapped)
+    """
     decision = decide(os.environ)
     environ = dict(os.environ)
     supervisor = Supervisor(_report)

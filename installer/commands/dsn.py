@@ -9,7 +9,7 @@ import click
 from memory_plugin.installer import conninfo, dsn, options
 
 
-@click.command(name="dsn")
+@click.command(name="dsn", epilog="\b\nExample:\n  memory-plugin dsn --database-url postgresql://app@db.internal/app")
 @options.database
 @click.option("--show-password", is_flag=True, help="Print the password instead of ***.")
 @options.as_json

@@ -20,7 +20,7 @@ from memory_plugin.thin_api import server
 from memory_plugin.thin_api import settings as sidecar
 
 
-@click.command(name="serve")
+@click.command(name="serve", epilog="\b\nExample:\n  memory-plugin serve --embedded --data-dir ./memory-data")
 @click.option("--embedded", "use_embedded", is_flag=True, help="Start, or find running, a PostgreSQL of its own.")
 @click.option(
     "--data-dir",

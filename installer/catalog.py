@@ -154,7 +154,9 @@ order by c.relname
 COUNT = "select pg_catalog.count(*) as rows from (select from public.{table} limit {limit}) as counted"
 
 PUBLIC = """
-select c.relname::text as name, pg_catalog.has_table_privilege(c.oid, 'select') as readable
+select
+    c.relname::text as name,
+    pg_catalog.has_table_privilege(c.oid, 'select') and pg_catalog.has_schema_privilege(n.oid, 'usage') as readable
 from pg_catalog.pg_class as c
 inner join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
 where n.nspname = 'public' and c.relname in ('memory_namespaces', 'memory_records') and c.relkind in ('r', 'p')

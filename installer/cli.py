@@ -83,7 +83,7 @@ def _fail(error: InstallError, verbose: bool) -> int:
 
 
 def _verbose_first(arguments: list[str]) -> list[str]:
-    """Let --verbose stand anywhere, since it is thought of after the command has failed; what follows `--` is not ours."""
+    """Let --verbose stand anywhere, since it is thought of after a failure; what follows `--` is not ours."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
     ours = [argument for argument in arguments[:end] if argument != "--verbose"]
     return (["--verbose"] if len(ours) < end else []) + ours + arguments[end:]

@@ -1,4 +1,4 @@
-"""Run a command with a sidecar beside it, as PID 1 or under another init: forward signals, reap, restart, exit alike."""
+"""Run a command with a sidecar beside it, as PID 1 or below: forward signals, reap, restart, exit alike."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 FORWARDED = (
     signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH,
@@ -133,7 +134,9 @@ class Supervisor:
             if now - self._started_at > STEADY:
                 self._restarts = 0
             if self._restarts >= MAX_RESTARTS:
-                self._report(f"the sidecar ended with status {status} for the {MAX_RESTARTS + 1}th time: not started again")
+                self._report(
+                    f"the sidecar ended with status {status} for the {MAX_RESTARTS + 1}th time: not started again"
+                )
                 return
             pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**self._restarts)
             self._restarts += 1
@@ -152,7 +155,5 @@ def _noted(number: int, frame: object) -> None:
 
 
 def _send(pid: int, number: int) -> None:
-    try:
+    with suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass

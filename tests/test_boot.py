@@ -12,10 +12,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
+
 from fixtures.cluster import free_port
 from fixtures.server import Server
 from fixtures.sidecars import PROGRAM, clean_env, wait_until
-
 from memory_plugin.installer.boot_decision import decide
 
 SHOW = ("sh", "-c", 'echo "url=[$MEMORY_PLUGIN_URL]"; exit 7')
@@ -35,10 +35,18 @@ DATABASE = "postgresql://u@h/d"
         ({"DATABASE_URL": DATABASE, "MEMORY_PLUGIN_URL": "http://localhost:9100/"}, "bundled", False),
         ({"DATABASE_URL": DATABASE, "MEMORY_PLUGIN_URL": "http://[::1]:9100"}, "bundled", False),
         ({"DATABASE_URL": DATABASE, "MEMORY_PLUGIN_URL": "http://memory.internal:9100"}, "external", False),
-        ({"DATABASE_URL": DATABASE, "MEMORY_PLUGIN_URL": "http://10.1.2.3", "MEMORY_PLUGIN_DISABLE": "1"}, "external", False),
+        (
+            {"DATABASE_URL": DATABASE, "MEMORY_PLUGIN_URL": "http://10.1.2.3", "MEMORY_PLUGIN_DISABLE": "1"},
+            "external",
+            False,
+        ),
         ({"DATABASE_URL": DATABASE, "MEMORY_PLUGIN_DISABLE": "1"}, "none", False),
         ({"DATABASE_URL": DATABASE, "MEMORY_PLUGIN_DISABLE": "0"}, "bundled", False),
-        ({"DATABASE_URL": DATABASE, "MEMORY_PLUGIN_URL": "http://127.0.0.1", "MEMORY_PLUGIN_DISABLE": "true"}, "none", False),
+        (
+            {"DATABASE_URL": DATABASE, "MEMORY_PLUGIN_URL": "http://127.0.0.1", "MEMORY_PLUGIN_DISABLE": "true"},
+            "none",
+            False,
+        ),
         ({}, "none", False),
         ({"DATABASE_URL": "  "}, "none", False),
         ({"DATABASE_URL": DATABASE, "MEMORY_PLUGIN_REQUIRED": "1"}, "bundled", True),
@@ -54,7 +62,11 @@ def test_the_environment_decides_what_is_started(environ: Mapping[str, str], way
 def boot(*command: str, options: tuple[str, ...] = (), **environ: str) -> subprocess.CompletedProcess[str]:
     """Run a boot to its end."""
     return subprocess.run(
-        [PROGRAM, "boot", *options, "--", *command], env=clean_env(**environ), capture_output=True, text=True, timeout=90
+        [PROGRAM, "boot", *options, "--", *command],
+        env=clean_env(**environ),
+        capture_output=True,
+        text=True,
+        timeout=90,
     )
 
 
@@ -95,7 +107,9 @@ def test_a_loopback_url_says_where_the_bundled_sidecar_listens(empty_database: s
 def test_a_derived_url_carries_the_search_path_and_an_explicit_one_is_used_as_given(
     empty_database: str, new_empty_database: object
 ) -> None:
-    done = boot(*ASK, DATABASE_URL="postgresql://nobody@127.0.0.1:1/x", MEMORY_PLUGIN_DATABASE_URL=empty_database, **here())
+    done = boot(
+        *ASK, DATABASE_URL="postgresql://nobody@127.0.0.1:1/x", MEMORY_PLUGIN_DATABASE_URL=empty_database, **here()
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -108,7 +122,9 @@ FAULTS = {
 
 
 @pytest.fixture(params=sorted(FAULTS))
-def broken(request: pytest.FixtureRequest, server: Server, empty_database: str, new_role: object) -> tuple[str, str, int]:
+def broken(
+    request: pytest.FixtureRequest, server: Server, empty_database: str, new_role: object
+) -> tuple[str, str, int]:
     """Return a URL that cannot be booted, a word of the reason, and its exit code."""
     word, code = FAULTS[request.param]
     name = str(psycopg.conninfo.conninfo_to_dict(empty_database)["dbname"])
@@ -125,13 +141,16 @@ def broken(request: pytest.FixtureRequest, server: Server, empty_database: str, 
     api.install(settings.from_env({"MEMORY_PLUGIN_DATABASE_URL": empty_database}))
     with psycopg.connect(empty_database, autocommit=True) as connection:
         connection.execute(
-            "insert into memory_plugin.schema_migrations (name, sha256, program_version) values ('999_later', 'x', '9.9')"
+            "insert into memory_plugin.schema_migrations (name, sha256, program_version) "
+            "values ('999_later', 'x', '9.9')"
         )
     return empty_database, word, code
 
 
 @pytest.mark.servers("any")
-def test_a_known_bad_server_is_reported_at_once_and_the_command_runs_without_memory(broken: tuple[str, str, int]) -> None:
+def test_a_known_bad_server_is_reported_at_once_and_the_command_runs_without_memory(
+    broken: tuple[str, str, int],
+) -> None:
     url, word, _ = broken
     began = time.monotonic()
     done = boot(*SHOW, DATABASE_URL=url, **here())
@@ -155,7 +174,9 @@ def test_a_required_memory_that_fails_stops_the_boot_with_the_reason(
 
 def test_a_server_that_never_answers_is_named_as_unreachable() -> None:
     done = boot(
-        *SHOW, options=("--gate-seconds", "2"), DATABASE_URL=f"postgresql://u@127.0.0.1:{free_port()}/d",
+        *SHOW,
+        options=("--gate-seconds", "2"),
+        DATABASE_URL=f"postgresql://u@127.0.0.1:{free_port()}/d",
         MEMORY_PLUGIN_REQUIRED="1",
     )
     assert (done.returncode, done.stdout) == (10, "")
@@ -166,7 +187,10 @@ def test_a_server_that_never_answers_is_named_as_unreachable() -> None:
 def test_a_server_that_comes_up_within_the_gate_is_waited_for(private_server: Server) -> None:
     private_server.stop()
     process = subprocess.Popen(
-        [PROGRAM, "boot", "--", *ASK], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [PROGRAM, "boot", "--", *ASK],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         env=clean_env(DATABASE_URL=private_server.url("postgres"), **here()),
     )
     private_server.start()
@@ -187,9 +211,14 @@ def test_an_option_of_the_command_is_the_commands() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
 def test_signals_reach_the_command_and_its_status_comes_back(tmp_path: Path, number: int) -> None:
-    script = "import signal, sys, time; [signal.signal(n, lambda n, f: sys.exit(n)) for n in (15, 1, 10)]; print('up', flush=True); time.sleep(60)"
+    script = (
+        "import signal, sys, time; [signal.signal(n, lambda n, f: sys.exit(n)) for n in (15, 1, 10)]; "
+        "print('up', flush=True); time.sleep(60)"
+    )
     process = subprocess.Popen(
-        [PROGRAM, "boot", "--", sys.executable, "-c", script], stdout=subprocess.PIPE, text=True,
+        [PROGRAM, "boot", "--", sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        text=True,
         env=clean_env(MEMORY_PLUGIN_DISABLE="1"),
     )
     assert process.stdout is not None
@@ -215,7 +244,9 @@ def sidecar_of(pid: int) -> int | None:
 
 
 @pytest.mark.servers("any")
-def test_a_sidecar_that_is_killed_is_started_again_while_the_command_runs_on(empty_database: str, tmp_path: Path) -> None:
+def test_a_sidecar_that_is_killed_is_started_again_while_the_command_runs_on(
+    empty_database: str, tmp_path: Path
+) -> None:
     address = here()
     base = f"http://{address['MEMORY_PLUGIN_LISTEN_ADDR']}"
     import httpx
@@ -228,7 +259,10 @@ def test_a_sidecar_that_is_killed_is_started_again_while_the_command_runs_on(emp
 
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
-            [PROGRAM, "boot", "--", "sleep", "120"], stdout=log, stderr=log, env=clean_env(DATABASE_URL=empty_database, **address)
+            [PROGRAM, "boot", "--", "sleep", "120"],
+            stdout=log,
+            stderr=log,
+            env=clean_env(DATABASE_URL=empty_database, **address),
         )
     try:
         wait_until(healthy, "the sidecar")
@@ -253,7 +287,10 @@ def test_as_pid_1_orphans_are_reaped() -> None:
     script = "(sh -c 'exit 3' & exec sleep 0.2) & sleep 1; ps -eo stat= | grep -c '^Z' || true"
     done = subprocess.run(
         ["unshare", "--pid", "--fork", "--mount-proc", PROGRAM, "boot", "--", "sh", "-c", script],
-        env=clean_env(MEMORY_PLUGIN_DISABLE="1"), capture_output=True, text=True, timeout=60,
+        env=clean_env(MEMORY_PLUGIN_DISABLE="1"),
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "0\n"

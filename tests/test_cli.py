@@ -6,12 +6,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fixtures.installing import rows
 from memory_plugin import __version__
-from memory_plugin.installer import cli
+from memory_plugin.installer import cli, options
 from memory_plugin.installer.commands import status as status_command
 
 
@@ -86,7 +87,7 @@ def test_an_unexpected_failure_is_one_line_and_with_verbose_a_traceback(
     def fails(**_: object) -> None:
         raise ZeroDivisionError("of all things")
 
-    monkeypatch.setattr(status_command.options, "settings", fails)
+    monkeypatch.setattr(options, "settings", fails)
     assert cli.run(["status"]) == 1
     printed = capsys.readouterr().err
     assert "ZeroDivisionError: of all things" in printed
@@ -101,7 +102,7 @@ def test_a_database_is_installed_looked_at_and_verified(
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", empty_database)
 
-    def facts(*arguments: str) -> dict[str, object]:
+    def facts(*arguments: str) -> dict[str, Any]:
         assert cli.run([*arguments, "--json"]) == 0
         found = json.loads(capsys.readouterr().out)
         assert isinstance(found, dict)
@@ -109,7 +110,7 @@ def test_a_database_is_installed_looked_at_and_verified(
 
     before = facts("status")
     assert (before["state"], before["ledger"]) == ("absent", None)
-    assert [step["name"] for step in facts("plan")["run"]][:1] == ["000_schema_bootstrap"]  # type: ignore[index]
+    assert [step["name"] for step in facts("plan")["run"]][:1] == ["000_schema_bootstrap"]
     assert facts("install")["dimensions"] == 1536
     after = facts("status")
     assert (after["state"], after["pending"], after["problem"]) == ("installed", [], None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 
 import pytest
+
 from doors import Contract, refused
 
 ABSENT = "8c2d1b51-5a0a-4d5e-9d9f-0a3a0a4f2c11"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+
 from doors import Contract, refused
 
 PAST = "2020-01-01T00:00:00Z"

@@ -6,6 +6,7 @@ import math
 import random
 
 import pytest
+
 from doors import Contract, refused
 
 DIMENSIONS = 1536

@@ -189,13 +189,15 @@ def test_64_clients_of_a_hung_server_are_all_answered_in_time(own_server: Server
             for answer in ask_many(64, lambda _: search(sidecar)):
                 assert_unavailable(answer)
         assert ask(sidecar, "GET", "/v1/health").status == 503
+        assert "reason=breaker" in sidecar.log()
     recovers(sidecar)
 
 
 def test_a_write_too_large_for_the_socket_does_not_hang_on_a_hung_server(own_server: Server, sidecar: Sidecar) -> None:
-    assert ask(sidecar, "POST", COMMIT, {}).status == 201
+    large = {"content": "x" * 1_000_000}
+    assert ask(sidecar, "POST", COMMIT, large).status == 201
     with stopped(server_pids(own_server)):
-        assert_unavailable(ask(sidecar, "POST", COMMIT, {"content": "x" * 1_000_000}))
+        assert_unavailable(ask(sidecar, "POST", COMMIT, large))
     recovers(sidecar)
 
 
@@ -212,6 +214,8 @@ def test_a_locked_table_is_a_503_in_time_and_does_not_stop_what_needs_no_lock(
 
 def test_a_statement_past_its_deadline_is_cancelled_on_the_server(own_server: Server, sidecar: Sidecar) -> None:
     assert_unavailable(search(sidecar, sleep=60))
+    # Nor is one such statement a reason to turn others away.
+    assert search(sidecar).status == 200
     with own_server.connect() as conn:
         wait_until(
             lambda: (

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fixtures.installing import install, make_vector, members, rows, settings_for
+from fixtures.installing import install, make_earlier_shape, make_vector, members, rows, settings_for
 from fixtures.server import Server
 from memory_plugin.installer import api
 from memory_plugin.installer.errors import InstallError
@@ -123,3 +123,30 @@ def test_status_tells_each_state(empty_database: str) -> None:
     assert found.state == "refused"
     assert found.problem is not None
     assert found.problem.exit_code == 25
+
+
+@pytest.mark.servers("any")
+def test_a_role_that_may_do_nothing_can_look_at_a_database_without_a_store(
+    server: Server, empty_database: str, new_role: Callable[..., str]
+) -> None:
+    make_earlier_shape(empty_database, tables="public", vector="public")
+    rows(empty_database, "revoke all on schema public from public")
+    name = empty_database.split("/")[3].split("?")[0]
+    url = server.url(name, user=new_role(password="x"), password="x", tcp=not server.managed)
+    found = api.status(settings_for(url))
+    assert found.state == "refused"
+    assert found.problem is not None
+    assert found.problem.exit_code == 22
+    assert found.earlier_in_public == (("memory_namespaces", None), ("memory_records", None))
+
+
+@pytest.mark.servers("any")
+def test_a_role_that_may_not_read_the_ledger_is_told_so(
+    server: Server, database: str, new_role: Callable[..., str]
+) -> None:
+    name = database.split("/")[3].split("?")[0]
+    url = server.url(name, user=new_role(password="x"), password="x", tcp=not server.managed)
+    with pytest.raises(InstallError) as caught:
+        api.status(settings_for(url))
+    assert caught.value.exit_code == 22
+    assert "permission denied" in caught.value.message

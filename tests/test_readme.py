@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import psycopg
 import pytest
+
 from fixtures.cluster import free_port
 from fixtures.sidecars import PROGRAM, Sidecar, clean_env, wait_until
 
@@ -27,7 +28,10 @@ def run_bash(script: str, **environment: str) -> str:
     path = f"{PROGRAM.parent}:/usr/local/bin:/usr/bin:/bin"
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
-        env={**clean_env(**environment), "PATH": path}, capture_output=True, text=True, timeout=60,
+        env={**clean_env(**environment), "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -11,9 +11,23 @@ from psycopg import sql
 
 ROLES = ("memory_plugin_api", "memory_plugin_reader")
 API = {
-    "commit_memory", "delete_namespace", "forget_memory", "get_memory", "health", "patch_namespace", "search", "stats",
-    "sweep", "upsert_namespace", "v1_commit_memory", "v1_delete_namespace", "v1_forget_memory", "v1_health",
-    "v1_patch_namespace", "v1_put_namespace", "v1_search",
+    "commit_memory",
+    "delete_namespace",
+    "forget_memory",
+    "get_memory",
+    "health",
+    "patch_namespace",
+    "search",
+    "stats",
+    "sweep",
+    "upsert_namespace",
+    "v1_commit_memory",
+    "v1_delete_namespace",
+    "v1_forget_memory",
+    "v1_health",
+    "v1_patch_namespace",
+    "v1_put_namespace",
+    "v1_search",
 }
 READER = {"_session_namespaces", "get_memory", "health", "search"}
 
@@ -25,8 +39,12 @@ def names(conn: psycopg.Connection[Any], query: str, *parameters: str) -> set[st
 
 @pytest.mark.parametrize(("role", "expected"), [("memory_plugin_api", API), ("memory_plugin_reader", READER)])
 def test_the_golden_table_of_functions(conn: psycopg.Connection[Any], role: str, expected: set[str]) -> None:
-    extra = {"redact"} if role == "memory_plugin_api" and conn.execute(
-        "select to_regprocedure('memory_plugin.redact(text)') is not null").fetchone() == (True,) else set()
+    extra = (
+        {"redact"}
+        if role == "memory_plugin_api"
+        and conn.execute("select to_regprocedure('memory_plugin.redact(text)') is not null").fetchone() == (True,)
+        else set()
+    )
     query = """
         select p.proname::text from pg_proc p
         where p.pronamespace = 'memory_plugin'::regnamespace and has_function_privilege(%s, p.oid, 'execute')
@@ -74,7 +92,7 @@ def test_row_level_security_is_forced_on_every_table_of_memories(conn: psycopg.C
 
 @pytest.fixture
 def session(conn: psycopg.Connection[Any], new_role: Callable[..., str], namespace: str) -> Callable[[str], None]:
-    """Return a switch of the connection to a fresh login that is a member of a role; two namespaces hold a memory each."""
+    """Return a switch of the connection to a fresh member of a role, with a memory in each of two namespaces."""
     conn.execute("select memory_plugin.commit_memory(%s, 'seen apple')", [namespace])
     conn.execute("select memory_plugin.commit_memory('team:hidden', 'hidden apple')")
 
@@ -113,11 +131,12 @@ def test_a_reader_sees_the_namespaces_of_its_setting_and_nothing_when_it_is_unse
     "write",
     [
         "select memory_plugin.commit_memory('team:hidden', 'x')",
-        "select memory_plugin.v1_search('{\"namespaces\": [\"team:hidden\"]}')",
+        'select memory_plugin.v1_search(\'{"namespaces": ["team:hidden"]}\')',
         "select memory_plugin.forget_memory(gen_random_uuid(), 'team:hidden')",
         "select memory_plugin.delete_namespace('team:hidden')",
         "select memory_plugin.sweep()",
-        "select memory_plugin._search(array['team:hidden'], null, null, 5, null, null, null, null, null, null, null, null, 0, false)",
+        "select memory_plugin._search(array['team:hidden'], null, null, 5, null, null, null, null, "
+        "null, null, null, null, 0, false)",
         "select memory_plugin._listing(array['team:hidden'], null, null, 5, 0)",
         "insert into memory_plugin.memory_namespaces (name, kind) values ('team:x', 'team')",
         "delete from memory_plugin.memory_records",
@@ -175,5 +194,7 @@ def test_a_database_owner_who_is_no_superuser_installs_where_pgvector_is_there(
         api.install(settings.from_env({"MEMORY_PLUGIN_DATABASE_URL": url}))
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("select memory_plugin.commit_memory('team:a', 'an apple')")
-        found = connection.execute("select content from memory_plugin.search(array['team:a'], query => 'apple')").fetchall()
+        found = connection.execute(
+            "select content from memory_plugin.search(array['team:a'], query => 'apple')"
+        ).fetchall()
     assert found == [("an apple",)]

@@ -116,7 +116,10 @@ def _install(supervisor: Supervisor, settings: Settings, deadline: float) -> Non
 def _start(environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
     # A session of its own: a Ctrl-C at the terminal is for the command, the sidecar ends after it.
     return subprocess.Popen(
-        [sys.executable, "-m", "memory_plugin.thin_api"], env=dict(environ), stdin=subprocess.DEVNULL, start_new_session=True
+        [sys.executable, "-m", "memory_plugin.thin_api"],
+        env=dict(environ),
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
     )
 
 
@@ -134,7 +137,9 @@ def _degraded_reason(settings: Settings, url: str, seconds: float) -> str:
         problem = api.status(settings).problem
     except InstallError as error:
         return str(error)
-    return str(problem) if problem else f"{url}/v1/health did not answer 200 in {seconds:g} s though the database is well"
+    return (
+        str(problem) if problem else f"{url}/v1/health did not answer 200 in {seconds:g} s though the database is well"
+    )
 
 
 def _report(line: str) -> None:

@@ -1,5 +1,6 @@
 create or replace function memory_plugin._lexical_candidates(
     p_namespaces text[], p_query text, p_filter memory_plugin._filter, p_limit integer,
+    p_alone boolean,
     out candidates memory_plugin._candidate[], out scored bigint, out exact boolean, out plan memory_plugin._lexical_plan
 )
 language plpgsql stable parallel safe security invoker
@@ -10,7 +11,7 @@ declare
 begin
     exact := true;
     scored := 0;
-    plan := _lexical_parse(p_query);
+    plan := _lexical_parse(p_query, p_alone);
     if plan.terms = '{}' and plan.grams = '{}' then
         return;
     end if;
@@ -21,6 +22,6 @@ begin
 end
 $function$;
 
-comment on function memory_plugin._lexical_candidates(text[], text, memory_plugin._filter, integer) is
+comment on function memory_plugin._lexical_candidates(text[], text, memory_plugin._filter, integer, boolean) is
     'The p_limit best memories for the words of a query by BM25, best first. exact: no better one exists. scored: rows '
-    'looked at. plan: the words and their weights.';
+    'looked at. plan: the words and their weights. p_alone: no embedding is asked for, so even stop words are.';

@@ -8,7 +8,7 @@ $function$;
 
 comment on function memory_plugin._like_pattern(text) is 'A pattern that matches what contains the text.';
 
-create or replace function memory_plugin._lexical_parse(p_query text)
+create or replace function memory_plugin._lexical_parse(p_query text, p_alone boolean)
 returns memory_plugin._lexical_plan
 language plpgsql stable parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
@@ -67,7 +67,7 @@ begin
     -- The text of a tsvector quotes a lexeme as a tsquery reads it.
     select coalesce(array_agg(array_to_tsvector(array[t.term])::text::tsquery), '{}') into v_plan.terms
     from unnest(tsvector_to_array(to_tsvector('@text_search_config@', v_words))) as t (term);
-    if v_plan.terms = '{}' and v_plan.grams is null then
+    if p_alone and v_plan.terms = '{}' and v_plan.grams is null then
         -- Stop words and symbols only: as they stand.
         select array_agg(distinct w.word) into v_plan.grams
         from regexp_split_to_table(lower(v_words), '[\s"]+') as w (word)
@@ -96,7 +96,7 @@ begin
 end
 $function$;
 
-comment on function memory_plugin._lexical_parse(text) is
+comment on function memory_plugin._lexical_parse(text, boolean) is
     'What a query asks: its words, any of which may match; "a phrase", which counts as one more word, and must occur in a '
     'query of phrases only; -word and -"a phrase", which must not occur. Scripts written without spaces are asked by pairs of '
     'neighbouring characters.';

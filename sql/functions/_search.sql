@@ -26,17 +26,14 @@ declare
     v_embedding @extschema:vector@.vector := _check_embedding(p_embedding);
     v_live text[];
     v_query text := nullif(_trim(p_query), '');
-    v_lexical _candidate[];
-    v_semantic _candidate[];
-    v_scored bigint;
-    v_exact boolean;
+    v_lexical record;
+    v_semantic record;
+    v_rows _scored[];
     v_pool integer;
 begin
     perform _check_search(
         p_namespaces, v_limit, v_filter, p_min_score, p_half_life, p_lexical_weight, p_semantic_weight, v_offset
     );
-    -- Each arm brings more than is asked for: what one ranks low the other may lift.
-    v_pool := greatest(100, 4 * (v_limit + v_offset));
     select array_agg(n.name) into v_live
     from memory_namespaces as n
     where n.name = any (_visible_namespaces(p_namespaces)) and (n.expires_at is null or n.expires_at > now());
@@ -61,26 +58,37 @@ begin
         return v_answer;
     end if;
 
+    -- Beside the other arm, or weighed by age, a memory may rise above those that one arm alone ranks higher.
+    v_pool := case
+        when v_answer.mode = 'hybrid' or p_half_life is not null then greatest(50, 2 * (v_limit + v_offset))
+        else v_limit + v_offset
+    end;
     if v_answer.mode in ('lexical', 'hybrid') then
-        select c.candidates, c.scored, c.exact into v_lexical, v_scored, v_exact
-        from _lexical_candidates(v_live, v_query, v_filter, v_pool) as c;
-        v_lexical := coalesce(v_lexical, '{}');
-        v_answer.candidates := v_answer.candidates + v_scored;
-        v_answer.exact := v_answer.exact and v_exact;
+        v_lexical := _lexical_candidates(v_live, v_query, v_filter, v_pool, v_answer.mode = 'lexical');
+        v_answer.candidates := v_answer.candidates + v_lexical.scored;
+        v_answer.exact := v_answer.exact and v_lexical.exact;
     end if;
     if v_answer.mode in ('semantic', 'hybrid') then
-        select c.candidates, c.scored, c.exact into v_semantic, v_scored, v_exact
-        from _semantic_candidates(v_live, v_embedding, v_filter, v_pool) as c;
-        v_semantic := coalesce(v_semantic, '{}');
-        v_answer.candidates := v_answer.candidates + v_scored;
-        v_answer.exact := v_answer.exact and v_exact;
+        v_semantic := _semantic_candidates(v_live, v_embedding, v_filter, v_pool);
+        v_answer.candidates := v_answer.candidates + v_semantic.scored;
+        v_answer.exact := v_answer.exact and v_semantic.exact;
     end if;
 
+    if v_answer.mode = 'hybrid' then
+        v_rows := _fuse(
+            v_lexical.candidates, v_semantic.candidates, v_lexical.plan, v_embedding, v_filter,
+            coalesce(p_lexical_weight, 0.5), coalesce(p_semantic_weight, 0.5)
+        );
+    elsif v_answer.mode = 'lexical' then
+        select array_agg(row(l.namespace, l.id, l.score, l.score, l.place, null, null, null)::_scored) into v_rows
+        from unnest(v_lexical.candidates) with ordinality as l (namespace, id, score, place);
+    else
+        select array_agg(row(s.namespace, s.id, s.score, null, null, s.score, s.place, null)::_scored) into v_rows
+        from unnest(v_semantic.candidates) with ordinality as s (namespace, id, score, place);
+    end if;
     v_answer.hits := coalesce(
         _rank(
-            v_lexical, v_semantic, v_limit, v_offset, p_min_score, p_half_life,
-            coalesce(p_lexical_weight, 0.5), coalesce(p_semantic_weight, 0.5),
-            coalesce(p_explain, false)
+            v_rows, v_answer.mode, v_limit, v_offset, p_min_score, p_half_life, coalesce(p_explain, false)
         ),
         '{}'
     );

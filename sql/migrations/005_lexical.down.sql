@@ -1,1 +1,2 @@
+drop type memory_plugin._scored;
 drop type memory_plugin._lexical_plan;

@@ -1,0 +1,105 @@
+-- The contract's rules for many rows at once: the reason against a row is a value, so that one bad row can be named
+-- among a million.
+
+create or replace function memory_plugin._refusal(
+    p_namespace text,
+    p_content text,
+    p_kind text,
+    p_source text,
+    p_expires_at timestamptz,
+    p_propagation jsonb,
+    p_embedding @extschema:vector@.vector
+)
+returns text
+language plpgsql immutable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+begin
+    perform _check_namespace('namespace', p_namespace);
+    perform _check_choice('kind', p_kind, array['fact', 'summary', 'checkpoint']);
+    perform _check_choice('source', p_source, array['agent', 'runtime', 'user']);
+    perform _check_time('expires_at', p_expires_at);
+    perform _check_object('propagation', p_propagation);
+    perform _check_embedding(p_embedding);
+    if p_content is null or _trim(p_content) = '' then
+        return 'content must not be blank';
+    end if;
+    return null;
+exception
+    when sqlstate 'MP001' or sqlstate 'MP002' then
+        return sqlerrm;
+end
+$function$;
+
+comment on function memory_plugin._refusal(
+    text, text, text, text, timestamptz, jsonb, @extschema:vector@.vector
+) is
+    'Why commit_memory would refuse this row, as the message that it would raise; null where it would take it.';
+
+create or replace function memory_plugin._import_line(
+    p_line json,
+    out line_type text,
+    out namespace text,
+    out id uuid,
+    out content text,
+    out kind text,
+    out source text,
+    out expires_at timestamptz,
+    out propagation jsonb,
+    out pin boolean,
+    out embedding @extschema:vector@.vector,
+    out metadata jsonb,
+    out created_at timestamptz,
+    out refusal text
+)
+language plpgsql volatile parallel unsafe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+#variable_conflict use_variable
+declare
+    v_line record;
+    v_id_text text;
+begin
+    if json_typeof(p_line) <> 'object' then
+        refusal := 'a line must be a JSON object';
+        return;
+    end if;
+    select x.* into v_line
+    from json_to_record(p_line) as x (
+        type json, name json, namespace json, id json, content json, kind json, source json, expires_at json,
+        propagation json, pin json, embedding json, metadata json, created_at json
+    );
+    line_type := _json_text('type', v_line.type);
+    perform _check_choice('type', line_type, array['namespace', 'memory']);
+    kind := _json_text('kind', v_line.kind);
+    expires_at := _check_time('expires_at', _json_time('expires_at', v_line.expires_at));
+    created_at := coalesce(_check_time('created_at', _json_time('created_at', v_line.created_at)), now());
+    if line_type = 'namespace' then
+        namespace := _json_text('name', v_line.name);
+        perform _check_namespace('name', namespace);
+        perform _check_choice('kind', kind, array['workspace', 'team', 'org', 'custom']);
+        metadata := _json_object('metadata', v_line.metadata);
+        return;
+    end if;
+    namespace := _json_text('namespace', v_line.namespace);
+    content := _json_text('content', v_line.content);
+    source := _json_text('source', v_line.source);
+    propagation := _json_object('propagation', v_line.propagation);
+    pin := coalesce(_json_boolean('pin', v_line.pin), false);
+    embedding := _check_embedding(_json_embedding(v_line.embedding));
+    v_id_text := _json_text('id', v_line.id);
+    if v_id_text !~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' then
+        refusal := 'id must be a UUID';
+        return;
+    end if;
+    id := coalesce(v_id_text::uuid, gen_random_uuid());
+    refusal := _refusal(namespace, content, kind, source, expires_at, propagation, embedding);
+exception
+    when sqlstate 'MP001' or sqlstate 'MP002' or data_exception or program_limit_exceeded then
+        refusal := sqlerrm;
+end
+$function$;
+
+comment on function memory_plugin._import_line(json) is
+    'One line of an export, read and checked: line_type is namespace (its name in namespace) or memory; refusal is the '
+    'first rule that the line breaks, else null.';

@@ -1,0 +1,178 @@
+create or replace function memory_plugin._fuse(
+    p_lexical memory_plugin._candidate[],
+    p_semantic memory_plugin._candidate[],
+    p_plan memory_plugin._lexical_plan,
+    p_embedding @extschema:vector@.vector,
+    p_filter memory_plugin._filter,
+    p_lexical_weight double precision,
+    p_semantic_weight double precision
+)
+returns memory_plugin._scored[]
+language plpgsql stable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, @extschema:vector@, pg_temp
+-- One plan for every call: few rows, each by its key.
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $function$
+declare
+    v_rows _scored[];
+    -- A turn of a conversation is often found by the turn beside it.
+    v_neighbour_weight double precision :=
+        coalesce(nullif(current_setting('memory_plugin.neighbour_weight', true), '')::double precision, 0.3);
+    v_terms integer := cardinality(p_plan.terms);
+begin
+    with listed as materialized (
+        select
+            c.namespace, c.id, max(c.lexical) as lexical, max(c.lexical_rank) as lexical_rank,
+            max(c.semantic) as semantic, max(c.semantic_rank) as semantic_rank
+        from (
+            select l.namespace, l.id, l.score as lexical, l.place as lexical_rank,
+                null::double precision as semantic, null::bigint as semantic_rank
+            from unnest(p_lexical) with ordinality as l (namespace, id, score, place)
+            union all
+            select s.namespace, s.id, null, null, s.score, s.place
+            from unnest(p_semantic) with ordinality as s (namespace, id, score, place)
+        ) as c
+        group by c.namespace, c.id
+    ),
+
+    -- Memories committed just before and just after, each way round. Of the same moment: the order is not known.
+    neighbours as materialized (
+        select l.namespace, l.id, n.id as other
+        from listed as l
+        inner join memory_records as r on l.namespace = r.namespace and l.id = r.id
+        cross join lateral (
+            (
+                select m.id from memory_records as m
+                where m.namespace = r.namespace and m.pin = r.pin and m.created_at < r.created_at
+                    and (m.expires_at is null or m.expires_at > now())
+                order by m.created_at desc, m.id limit 1
+            )
+            union all
+            (
+                select m.id from memory_records as m
+                where m.namespace = r.namespace and m.pin = r.pin and m.created_at > r.created_at
+                    and (m.expires_at is null or m.expires_at > now())
+                order by m.created_at, m.id desc limit 1
+            )
+        ) as n
+        where v_neighbour_weight > 0
+    ),
+
+    pool as materialized (
+        select
+            k.namespace, k.id, max(k.lexical) as lexical, max(k.lexical_rank) as lexical_rank,
+            max(k.semantic_rank) as semantic_rank, bool_or(k.listed) as listed
+        from (
+            select l.namespace, l.id, l.lexical, l.lexical_rank, l.semantic_rank, true as listed from listed as l
+            union all
+            select n.namespace, n.other, null, null, null, false from neighbours as n
+        ) as k
+        group by k.namespace, k.id
+    ),
+
+    -- What only one arm found has a true score in the other too.
+    measured as materialized (
+        select
+            p.namespace, p.id, p.lexical_rank, p.semantic_rank, p.listed,
+            coalesce(p.lexical, w.score, 0) as lexical, 1 - (r.embedding <=> p_embedding) as semantic
+        from pool as p
+        inner join memory_records as r on p.namespace = r.namespace and p.id = r.id
+        left join lateral (
+            select
+                (p_plan.k1 + 1) * sum(f.weight * (1 - 1 / (1 + f.n / (
+                    p_plan.k1 * (1 - p_plan.b + p_plan.b * f.words / p_plan.average_length)
+                )))) as score
+            from (
+                select
+                    u.weight,
+                    case
+                        when numnode(u.term) > 1 then 1
+                        else round(1 / (1.6449340668482264 * (1 - ts_rank('{1,1,1,1}', d.t, u.term))) - 0.5)
+                    end as n,
+                    case
+                        when p_plan.grams <> '{}' then length(r.content)
+                        else round(0.6079271018540267 / ts_rank('{1,1,1,1}', d.t, ''' ''', 2)) - 1
+                    end as words
+                from (select r.content_tsv || ''' '':1'::tsvector as t offset 0) as d
+                cross join lateral unnest(p_plan.terms, p_plan.weights[:v_terms]) as u (term, weight)
+                where d.t @@ u.term
+                union all
+                select
+                    u.weight, (length(g.c) - length(replace(g.c, u.gram, ''))) / length(u.gram), length(g.c)
+                from unnest(p_plan.grams, p_plan.weights[v_terms + 1:]) as u (gram, weight)
+                cross join lateral (select lower(r.content) as c) as g
+                where strpos(g.c, u.gram) > 0
+            ) as f
+        ) as w on p.lexical is null
+        where (p_plan.required is null or r.content_tsv @@ p_plan.required)
+            and (p_plan.present is null or r.content ilike all (p_plan.present))
+            and (p_plan.absent is null or not r.content ilike any (p_plan.absent))
+            and (p_filter.kinds is null or r.kind = any (p_filter.kinds))
+            and (p_filter.sources is null or r.source = any (p_filter.sources))
+            and (p_filter.created_after is null or r.created_at > p_filter.created_after)
+            and (p_filter.created_before is null or r.created_at < p_filter.created_before)
+    ),
+
+    -- Both arms from 0 to 1: words from none to the best match, embeddings from the farthest of the lists to the nearest.
+    fused as materialized (
+        select
+            m.*,
+            (
+                p_lexical_weight * coalesce(m.lexical / nullif(m.most, 0), 0)
+                + p_semantic_weight * case
+                    when m.semantic is null then 0
+                    when m.nearest > m.farthest then greatest((m.semantic - m.farthest) / (m.nearest - m.farthest), 0)
+                    else 1
+                end
+            ) / (p_lexical_weight + p_semantic_weight) as own
+        from (
+            select
+                x.*, max(x.lexical) over () as most, max(x.semantic) over () as nearest,
+                min(x.semantic) filter (where x.listed) over () as farthest
+            from measured as x
+        ) as m
+    ),
+
+    lifted as (
+        select
+            x.namespace, x.id, max(x.own) as own, max(x.beside) as beside, max(x.lexical) as lexical,
+            max(x.lexical_rank) as lexical_rank, max(x.semantic) as semantic, max(x.semantic_rank) as semantic_rank
+        from (
+            select
+                f.namespace, f.id, f.own, null::double precision as beside, f.lexical, f.lexical_rank, f.semantic,
+                f.semantic_rank
+            from fused as f
+            union all
+            select e.namespace, e.id, null, f.own, null, null, null, null
+            from (
+                select n.namespace, n.id, n.other from neighbours as n
+                union all
+                select n.namespace, n.other, n.id from neighbours as n
+            ) as e
+            inner join fused as f on e.namespace = f.namespace and e.other = f.id
+        ) as x
+        group by x.namespace, x.id
+    )
+
+    select
+        array_agg(
+            row(
+                l.namespace, l.id, (l.own + v_neighbour_weight * coalesce(l.beside, 0)) / (1 + v_neighbour_weight),
+                l.lexical, l.lexical_rank, l.semantic, l.semantic_rank, l.beside
+            )::_scored
+        )
+    into v_rows
+    from lifted as l
+    where l.own is not null;
+    return v_rows;
+end
+$function$;
+
+comment on function memory_plugin._fuse(
+    memory_plugin._candidate[], memory_plugin._candidate[], memory_plugin._lexical_plan, @extschema:vector@.vector,
+    memory_plugin._filter, double precision, double precision
+) is
+    'The lists of both arms as one, unordered: the weighted mean of both scores, each brought to 0 to 1, plus 0.3 (the '
+    'setting memory_plugin.neighbour_weight) of the better of the memories before and after, brought to 0 to 1 again.';

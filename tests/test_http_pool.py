@@ -1,0 +1,141 @@
+"""The pool's promises that no request can show by itself: who waits is told as soon as there is something to tell."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from time import monotonic
+
+import psycopg
+import pytest
+
+from fixtures.cluster import free_port
+from fixtures.server import Server
+from fixtures.sidecars import wait_until
+from memory_plugin.thin_api.pool import MAX_WAITING, ExhaustedError, Pool, UnreachableError
+from memory_plugin.thin_api.wire import Link
+
+# Far longer than a test may take: who is answered earlier did not wait for it.
+LONG = 60.0
+
+
+@pytest.fixture
+def mute() -> Iterator[str]:
+    """Return where a listener accepts and never says a word."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(64)
+        yield f"host=127.0.0.1 port={listener.getsockname()[1]} user=x dbname=x sslmode=disable"
+
+
+def started(conninfo: str, size: int = 2) -> tuple[Pool, list[tuple[bool, str]]]:
+    changes: list[tuple[bool, str]] = []
+    pool = Pool(conninfo, size, lambda reachable, why: changes.append((reachable, why)))
+    pool.start()
+    return pool, changes
+
+
+def waiting(pool: Pool, count: int) -> tuple[list[threading.Thread], list[Exception]]:
+    """Let so many threads wait for a connection; return them and what they will have been told."""
+    told: list[Exception] = []
+
+    def wait() -> None:
+        try:
+            pool.acquire(monotonic() + LONG)
+        except Exception as error:
+            told.append(error)
+
+    threads = [threading.Thread(target=wait, daemon=True) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: len(pool._waiters) == count, "the waiters to stand in line")
+    return threads, told
+
+
+def test_who_waits_is_told_at_once_that_nobody_is_there() -> None:
+    pool, changes = started(f"host=127.0.0.1 port={free_port()} user=x dbname=x")
+    try:
+        with pytest.raises(UnreachableError):
+            pool.acquire(monotonic() + LONG)
+        wait_until(lambda: changes, "the change to be told")
+        assert [reachable for reachable, _ in changes] == [False]
+    finally:
+        pool.close()
+
+
+def test_who_waits_can_be_sent_away(mute: str) -> None:
+    pool, _ = started(mute)
+    try:
+        threads, told = waiting(pool, 3)
+        pool.release_waiters()
+        for thread in threads:
+            thread.join(5)
+        assert [type(error) for error in told] == [ExhaustedError] * 3
+    finally:
+        pool.close()
+
+
+def test_the_line_has_an_end(mute: str) -> None:
+    pool, _ = started(mute)
+    try:
+        threads, _ = waiting(pool, MAX_WAITING)
+        with pytest.raises(ExhaustedError):
+            pool.acquire(monotonic() + LONG)
+        pool.release_waiters()
+        for thread in threads:
+            thread.join(5)
+    finally:
+        pool.close()
+
+
+@pytest.mark.servers("embedded18")
+def test_it_opens_no_more_than_its_size_and_serves_in_turn(server: Server) -> None:
+    pool, changes = started(server.url() + "&application_name=pool_test", size=2)
+    try:
+        held = [pool.acquire(monotonic() + LONG), pool.acquire(monotonic() + LONG)]
+        order: list[int] = []
+        threads = []
+        for number in range(3):
+            threads.append(threading.Thread(target=_take_and_give, args=(pool, order, number)))
+            threads[-1].start()
+            wait_until(lambda number=number: len(pool._waiters) == number + 1, "one more in line")  # type: ignore[misc]
+        with server.connect() as conn:
+            row = conn.execute("select count(*) from pg_stat_activity where application_name = 'pool_test'").fetchone()
+        assert row == (2,)
+        pool.release(held[0])
+        for thread in threads:
+            thread.join(10)
+        assert order == [0, 1, 2]
+        pool.release(held[1])
+        assert changes == [(True, "")]
+    finally:
+        pool.close()
+
+
+@pytest.mark.servers("embedded18")
+def test_a_connection_that_only_has_a_notice_waiting_is_kept(server: Server) -> None:
+    with psycopg.connect(server.url(), autocommit=True) as conn:
+        link = Link(conn)
+        assert link.quiet()
+        with server.connect() as other:
+            other.execute("alter system set timezone to 'Asia/Tokyo'")
+            other.execute("select pg_reload_conf()")
+            try:
+                # The server reports the changed parameter to every session, unasked.
+                wait_until(lambda: link._incoming.poll(0) or _reported(conn), "the report to arrive", timeout=5)
+                assert link.quiet()
+                assert link.run(b"select $1::text", [b"still"], monotonic() + LONG) == b"still"
+            finally:
+                other.execute("alter system reset timezone")
+                other.execute("select pg_reload_conf()")
+
+
+def _reported(conn: psycopg.Connection) -> bool:
+    return conn.info.parameter_status("TimeZone") == "Asia/Tokyo"
+
+
+def _take_and_give(pool: Pool, order: list[int], number: int) -> None:
+    link = pool.acquire(monotonic() + LONG)
+    order.append(number)
+    pool.release(link)

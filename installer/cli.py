@@ -12,7 +12,12 @@ import click
 from memory_plugin import __version__
 from memory_plugin.installer.errors import InstallError, UsageError, one_line
 
-COMMANDS = ("install", "status", "plan", "verify", "render", "dsn", "serve", "boot")
+COMMANDS = (
+    *("install", "status", "plan", "verify", "render", "dsn", "serve", "boot"),
+    *("backfill", "adopt-public", "export", "import", "uninstall"),
+)
+# `import` is no name for a module.
+_MODULES = {"adopt-public": "adopt_public", "import": "import_"}
 
 _EPILOG = """\b
 Examples:
@@ -33,7 +38,8 @@ class LazyGroup(click.Group):
         """Return a command, or None for a name there is not."""
         if cmd_name not in COMMANDS:
             return None
-        found: click.Command = import_module(f"memory_plugin.installer.commands.{cmd_name}").command
+        module = _MODULES.get(cmd_name, cmd_name)
+        found: click.Command = import_module(f"memory_plugin.installer.commands.{module}").command
         return found
 
 

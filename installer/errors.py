@@ -162,6 +162,34 @@ class ForeignSchemaError(InstallError):
     default_hint = "use another database, or move what the schema holds to a schema of its own"
 
 
+class MismatchError(InstallError):
+    """The store does not hold what its source holds."""
+
+    exit_code = 27
+    default_hint = "run memory-plugin backfill again, and look into its file of refused rows"
+
+
+class ImportRefusedError(InstallError):
+    """The file breaks a rule, and nothing was imported."""
+
+    exit_code = 28
+    default_hint = "mend the lines named and run this again"
+
+
+class ConflictError(InstallError):
+    """Rows stand in the way, and nothing was changed."""
+
+    exit_code = 29
+    default_hint = "look at both and remove or change one of them, then run this again"
+
+
+class DependentsError(InstallError):
+    """Objects outside the schema memory_plugin depend on it, and nothing was dropped."""
+
+    exit_code = 30
+    default_hint = "drop or change them, then run this again"
+
+
 def one_line(text: str) -> str:
     """Return text with every run of white space as one space."""
     return re.sub(r"\s+", " ", text).strip()

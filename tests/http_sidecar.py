@@ -43,9 +43,10 @@ def serving(database: str, log_file: Path, *, status: int | None = 200, **settin
     """Serve a database without installing anything; enter once health answers `status` (None: once it answers)."""
     address = settings.setdefault("MEMORY_PLUGIN_LISTEN_ADDR", f"127.0.0.1:{free_port()}")
     command = [sys.executable, "-m", "memory_plugin.thin_api"]
+    env = clean_env(MEMORY_PLUGIN_CONNINFO=database, **settings)
     with (
         log_file.open("wb") as log,
-        subprocess.Popen(command, env=clean_env(MEMORY_PLUGIN_CONNINFO=database, **settings), stdout=log, stderr=log) as process,
+        subprocess.Popen(command, env=env, stdout=log, stderr=log) as process,
         httpx.Client(base_url=f"http://{address}", timeout=10, trust_env=False) as client,
     ):
         sidecar = Sidecar(f"http://{address}", database, client, process, log_file)

@@ -27,9 +27,11 @@ from memory_plugin.thin_api.body import Bodies
 from memory_plugin.thin_api.breaker import Breaker
 from memory_plugin.thin_api.calls import Calls
 from memory_plugin.thin_api.errors import RefusedError, bad_request, internal
-from memory_plugin.thin_api.log import log, log_failure
+from memory_plugin.thin_api.log import configure, log, log_failure
+from memory_plugin.thin_api.maintenance import Maintenance
+from memory_plugin.thin_api.metrics import CONTENT_TYPE, Metrics
 from memory_plugin.thin_api.pool import Pool
-from memory_plugin.thin_api.routes import HEALTH, OPENAPI, Route, match
+from memory_plugin.thin_api.routes import HEALTH, METRICS, OPENAPI, Route, match
 from memory_plugin.thin_api.settings import Settings, from_env
 
 VERSION = "1.0.0"
@@ -39,6 +41,7 @@ Environ = dict[str, Any]
 StartResponse = Callable[..., object]
 
 _JSON = ("Content-Type", "application/json")
+_METRICS = ("Content-Type", CONTENT_TYPE)
 _RETRY = ("Retry-After", "1")
 _LINES = {
     400: "400 Bad Request",
@@ -56,9 +59,13 @@ class Application:
     """A WSGI application over one database."""
 
     def __init__(self, settings: Settings) -> None:
+        configure(settings.log_format)
         self._bodies = Bodies(settings.max_body)
         self._pool = Pool(settings.conninfo, settings.pool_size, _log_reachability)
-        self._calls = Calls(self._pool, Breaker())
+        breaker = Breaker()
+        self._calls = Calls(self._pool, breaker)
+        self._maintenance = Maintenance(settings.conninfo, settings.sweep_seconds)
+        self._metrics = Metrics(self._pool, breaker, self._maintenance)
         self._openapi = files(__package__).joinpath("openapi.json").read_bytes()
         self._run = secrets.token_hex(4)
         self._numbers = count(1)
@@ -66,9 +73,11 @@ class Application:
     def start(self) -> None:
         """Start to connect to the database."""
         self._pool.start()
+        self._maintenance.start()
 
     def close(self) -> None:
         """Let go of the database."""
+        self._maintenance.close()
         self._pool.close()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> list[bytes]:
@@ -86,9 +95,11 @@ class Application:
             line, body, headers = self._refuse(internal(type(error).__name__), route, request_id, arrived)
         else:
             if line == "204 No Content":
+                self._metrics.count(route, line, monotonic() - arrived)
                 start_response(line, [("X-Request-Id", request_id)])
                 return []
-            headers = [_JSON]
+            headers = [_METRICS if route is METRICS else _JSON]
+        self._metrics.count(route, line, monotonic() - arrived)
         headers += (("Content-Length", str(len(body))), ("X-Request-Id", request_id))
         start_response(line, headers)
         return [body]
@@ -98,6 +109,8 @@ class Application:
             return route.status, self._openapi
         if route is HEALTH:
             return self._health(arrived)
+        if route is METRICS:
+            return route.status, self._metrics.text()
         parameters = []
         for parameter in route.parameters:
             if parameter == "name":

@@ -1,7 +1,11 @@
-"""One line to standard error for each thing that an operator should know; never content, names or secrets."""
+"""One line to standard error for each thing that an operator should know; never content, names or secrets.
+
+As text for people, or (MEMORY_PLUGIN_LOG=json) as one JSON object with ts, level, event and the facts.
+"""
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 from datetime import datetime, timezone
@@ -10,18 +14,31 @@ from time import monotonic
 # Of failed requests. An outage under load has thousands a second, which all say the same.
 FAILURES_A_SECOND = 100
 
+FORMATS = ("text", "json")
+
+_format = "text"
 _lock = threading.Lock()
 _second = 0.0
 _count = 0
 _left_out = 0
 
 
-def log(event: str, **facts: object) -> None:
-    """Write one line: time, event, and the facts as key=value."""
+def configure(form: str) -> None:
+    """Write lines in this format from now on, one of FORMATS."""
+    global _format
+    _format = form
+
+
+def log(event: str, *, level: str = "info", **facts: object) -> None:
+    """Write one line: time, level (info, warning or error), event, and the facts."""
     now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
-    pairs = "".join(f" {key}={_shown(value)}" for key, value in facts.items())
+    if _format == "json":
+        line = json.dumps({"ts": now, "level": level, "event": event, "program": "memory-plugin", **facts}, default=str)
+    else:
+        pairs = "".join(f" {key}={_shown(value)}" for key, value in facts.items())
+        line = f"{now} memory-plugin {'' if level == 'info' else level.upper() + ' '}{event}{pairs}"
     # One write, so that lines of several threads do not mix.
-    sys.stderr.write(f"{now} memory-plugin {event}{pairs}\n")
+    sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
 
 
@@ -39,8 +56,8 @@ def log_failure(**facts: object) -> None:
             _left_out += 1
             return
     if left_out:
-        log("failed_too", count=left_out)
-    log("failed", **facts)
+        log("failed_too", level="error", count=left_out)
+    log("failed", level="error", **facts)
 
 
 def _shown(value: object) -> str:

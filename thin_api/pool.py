@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
 from time import monotonic
+from typing import NamedTuple
 
 import psycopg
 
@@ -37,6 +38,16 @@ class ExhaustedError(Exception):
 
 class UnreachableError(Exception):
     """There is no connection, and the last attempt to open one failed."""
+
+
+class PoolState(NamedTuple):
+    """How a pool stands; `reachable` is whether the last attempt to connect worked, False before the first."""
+
+    open: int
+    idle: int
+    size: int
+    waiting: int
+    reachable: bool
 
 
 class _Waiter:
@@ -113,6 +124,11 @@ class Pool:
         """Send everybody who waits away with ExhaustedError."""
         with self._lock:
             self._fail_waiters(ExhaustedError)
+
+    def state(self) -> PoolState:
+        """Return how the pool stands at this moment."""
+        with self._lock:
+            return PoolState(self._open, len(self._idle), self._size, len(self._waiters), self._reachable is True)
 
     def close(self) -> None:
         """Close what is idle and open nothing more."""

@@ -26,6 +26,8 @@ class Route(NamedTuple):
 
 HEALTH = Route("GET", "/v1/health", b"select memory_plugin.v1_health()", (), "200 OK", reads=True)
 OPENAPI = Route("GET", "/v1/openapi.json", b"", (), "200 OK", reads=True)
+# Beside the contract, so not among its ROUTES.
+METRICS = Route("GET", "/metrics", b"", (), "200 OK", reads=True)
 
 ROUTES: tuple[Route, ...] = (
     HEALTH,
@@ -74,7 +76,7 @@ _VARIABLE = re.compile(r"\{\w+\}")
 def _by_path() -> tuple[dict[str, dict[str, Route]], tuple[tuple[re.Pattern[str], dict[str, Route]], ...]]:
     fixed: dict[str, dict[str, Route]] = {}
     variable: dict[str, dict[str, Route]] = {}
-    for route in ROUTES:
+    for route in (*ROUTES, METRICS):
         (variable if _VARIABLE.search(route.path) else fixed).setdefault(route.path, {})[route.method] = route
     patterns = ((re.compile(_VARIABLE.sub("([^/]+)", path)), methods) for path, methods in variable.items())
     return fixed, tuple(patterns)

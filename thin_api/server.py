@@ -1,7 +1,7 @@
 """Serve the application with granian: one worker process, drained on SIGTERM, started again if it dies.
 
 What granian (2.8) does, and what is chosen because of it:
-- It calls the application from a pool of threads that grows as needed (from 2.7.2 on: before, one long request could
+- It calls the application from a pool of threads that grows as needed (older ones could let one long request
   starve others) and shrinks after 30 idle seconds. A request that finds no thread waits, unseen, in granian's own queue
   while its time runs. So there are threads for everybody that can be inside at once: those with a connection, those in
   line for one (pool.MAX_WAITING), those reading a body (body.READERS). As a ceiling 16 or 300 measured the same with 8
@@ -14,7 +14,7 @@ What granian (2.8) does, and what is chosen because of it:
   the worker.
 - A worker that dies is replaced at once; one that dies again within 5.5 s ends the server, with status 1.
 - Should the parent be killed, the worker would live on and keep the address: it watches its parent and ends.
-- Its own messages below errors are switched off; ours are one line a start and a stop.
+- Its own messages are switched off but for errors; ours are one line a start and a stop.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from ipaddress import ip_address
 from typing import Any
 
 from granian.constants import HTTPModes, Interfaces, RuntimeModes
@@ -35,7 +36,7 @@ from granian.server import Server
 
 from memory_plugin.thin_api import body, pool
 from memory_plugin.thin_api.app import make_application
-from memory_plugin.thin_api.log import log
+from memory_plugin.thin_api.log import configure, log
 from memory_plugin.thin_api.settings import Settings, described
 
 SPARE_THREADS = 24
@@ -54,6 +55,7 @@ class AddressError(Exception):
 
 def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; return the exit status."""
+    configure(settings.log_format)
     try:
         address = _bindable(settings.host, settings.port)
     except AddressError as error:
@@ -61,6 +63,9 @@ def run(settings: Settings) -> int:
         return EXIT_ADDRESS
     shown = f"[{address}]:{settings.port}" if ":" in address else f"{address}:{settings.port}"
     log("started", address=shown, database=described(settings), pool=settings.pool_size, pid=os.getpid())
+    if not ip_address(address.partition("%")[0]).is_loopback:
+        advice = "there is no authentication: whoever reaches this address reads and writes every memory"
+        log("LISTENING_BEYOND_LOOPBACK", level="warning", address=shown, advice=advice)
     status = 0
     try:
         _server(address, settings).serve(target_loader=_loader(settings), wrap_loader=False)
@@ -84,7 +89,7 @@ def _server(address: str, settings: Settings) -> Any:
         websockets=False,
         backlog=BACKLOG,
         backpressure=CONNECTIONS,
-        log_level=LogLevels.critical,
+        log_level=LogLevels.error,
         log_access=False,
         respawn_failed_workers=True,
         workers_kill_timeout=DRAIN,

@@ -11,10 +11,13 @@ from urllib.parse import quote, unquote
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from memory_plugin.thin_api.log import FORMATS
+
 DEFAULT_LISTEN = "127.0.0.1:9100"
 DEFAULT_MAX_BODY = 1024 * 1024
 DEFAULT_POOL_SIZE = 8
 MAX_POOL_SIZE = 32
+DEFAULT_SWEEP_SECONDS = 30
 
 
 class SettingsError(ValueError):
@@ -31,10 +34,13 @@ class Settings:
     port: int = 9100
     max_body: int = DEFAULT_MAX_BODY
     pool_size: int = DEFAULT_POOL_SIZE
+    # 0: no upkeep here.
+    sweep_seconds: int = DEFAULT_SWEEP_SECONDS
+    log_format: str = "text"
 
 
 def from_env(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Read MEMORY_PLUGIN_CONNINFO (else _DATABASE_URL, else DATABASE_URL), _LISTEN_ADDR, _MAX_BODY and _POOL_SIZE."""
+    """Read the settings from MEMORY_PLUGIN_* and DATABASE_URL; raise SettingsError for one that cannot be used."""
     given = (
         environ.get("MEMORY_PLUGIN_CONNINFO")
         or environ.get("MEMORY_PLUGIN_DATABASE_URL")
@@ -49,6 +55,8 @@ def from_env(environ: Mapping[str, str] = os.environ) -> Settings:
         port=port,
         max_body=_number(environ, "MEMORY_PLUGIN_MAX_BODY", DEFAULT_MAX_BODY, 1, 256 * 1024 * 1024),
         pool_size=_number(environ, "MEMORY_PLUGIN_POOL_SIZE", DEFAULT_POOL_SIZE, 1, MAX_POOL_SIZE),
+        sweep_seconds=_number(environ, "MEMORY_PLUGIN_SWEEP_SECONDS", DEFAULT_SWEEP_SECONDS, 0, 86400),
+        log_format=_log_format(environ.get("MEMORY_PLUGIN_LOG") or "text"),
     )
 
 
@@ -85,6 +93,12 @@ def described(settings: Settings) -> str:
     port = parameters.get("port") or os.environ.get("PGPORT") or "5432"
     name = parameters.get("dbname") or os.environ.get("PGDATABASE") or parameters.get("user") or "default"
     return f"{host}:{port}/{name}"
+
+
+def _log_format(text: str) -> str:
+    if text not in FORMATS:
+        raise SettingsError(f"MEMORY_PLUGIN_LOG must be {' or '.join(FORMATS)}, not {text!r}")
+    return text
 
 
 def _number(environ: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:

@@ -9,7 +9,7 @@ create or replace function memory_plugin._fuse(
 )
 returns memory_plugin._scored[]
 language plpgsql stable parallel safe security invoker
-set search_path = pg_catalog, memory_plugin, @extschema:vector@, pg_temp
+set search_path = pg_catalog, memory_plugin, pg_temp
 -- One plan for every call: few rows, each by its key.
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
@@ -76,7 +76,7 @@ begin
     measured as materialized (
         select
             p.namespace, p.id, p.lexical_rank, p.semantic_rank, p.listed,
-            coalesce(p.lexical, w.score, 0) as lexical, 1 - (r.embedding <=> p_embedding) as semantic
+            coalesce(p.lexical, w.score, 0) as lexical, 1 - (r.embedding operator(@extschema:vector@.<=>) p_embedding) as semantic
         from pool as p
         inner join memory_records as r on p.namespace = r.namespace and p.id = r.id
         left join lateral (

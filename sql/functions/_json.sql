@@ -159,12 +159,14 @@ begin
     if v_text is null then
         return null;
     end if;
-    if v_text !~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$'
+    -- Postgres would take an hour of 24 for the next day's first.
+    if v_text !~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)([.][0-9]+)?([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$'
     then
         raise exception using errcode = 'MP001', message = format('%s must be an RFC 3339 time', p_field),
             hint = 'Like 2030-01-31T12:00:00Z.';
     end if;
-    return v_text::timestamptz;
+    -- Postgres reads a time of at most 128 characters.
+    return regexp_replace(v_text, '([.][0-9]{9})[0-9]+', '\1')::timestamptz;
 exception
     when datetime_field_overflow or invalid_datetime_format or invalid_time_zone_displacement_value then
         raise exception using errcode = 'MP001', message = format('%s must be an RFC 3339 time', p_field),

@@ -1,7 +1,13 @@
 create or replace function memory_plugin._lexical_candidates(
-    p_namespaces text[], p_query text, p_filter memory_plugin._filter, p_limit integer,
+    p_namespaces text[],
+    p_query text,
+    p_filter memory_plugin._filter,
+    p_limit integer,
     p_alone boolean,
-    out candidates memory_plugin._candidate[], out scored bigint, out exact boolean, out plan memory_plugin._lexical_plan
+    out candidates memory_plugin._candidate[],
+    out scored bigint,
+    out exact boolean,
+    out plan memory_plugin._lexical_plan
 )
 language plpgsql stable parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp

@@ -103,4 +103,4 @@ $function$;
 comment on function memory_plugin._lexical_scan(
     text[], memory_plugin._lexical_plan, memory_plugin._filter, integer
 ) is
-    'The best memories for a lexical plan by reading every one of the namespaces. plan: with the weights that it found.';
+    'The best memories for a lexical plan by reading every one of the namespaces. plan: with the weights found.';

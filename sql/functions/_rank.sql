@@ -54,5 +54,5 @@ $function$;
 comment on function memory_plugin._rank(
     memory_plugin._scored[], text, integer, integer, double precision, double precision, boolean
 ) is
-    'Weigh what was found by age where asked, and fetch one page of memories, best first. A half-life multiplies the score '
-    'by 2^(-age / half-life).';
+    'Weigh what was found by age where asked, and fetch one page of memories, best first. A half-life multiplies the '
+    'score by 2^(-age / half-life).';

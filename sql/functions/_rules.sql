@@ -53,8 +53,8 @@ begin
     if p_value = 'infinity' then
         return null;
     end if;
-    -- What RFC 3339 can say, a day off at each end so that no time zone leaves it.
-    if p_value < '0001-01-02 00:00:00+00' or p_value >= '9999-12-31 00:00:00+00' then
+    -- What RFC 3339 can say in UTC. Both ends are in use, as "never" and as the zero of a client's time type.
+    if p_value < '0001-01-01 00:00:00+00' or p_value >= '10000-01-01 00:00:00+00' then
         raise exception using errcode = 'MP001',
             message = format('%s must lie between the years 1 and 9999', p_field);
     end if;
@@ -74,11 +74,25 @@ begin
     if jsonb_typeof(p_value) <> 'object' then
         raise exception using errcode = 'MP001', message = format('%s must be a JSON object', p_field);
     end if;
+    -- What is stored goes out with every search that finds it, so it must be what a client can read. jsonb writes a
+    -- number out: 1e131071 is 131,072 digits, and a few thousand of them would bring down each such search.
+    if jsonb_path_exists(
+        p_value,
+        'strict $.** ? (!(@ >= 1e-307 && @ <= 1.797e308) && '
+        '(@ > 1.797e308 || @ < -1.797e308 || (@ != 0 && @ < 1e-307 && @ > -1e-307)))'
+    ) then
+        raise exception using errcode = 'MP001',
+            message = format('%s holds a number outside the range of double precision', p_field);
+    end if;
+    if jsonb_path_exists(p_value, 'strict $.**{500}') then
+        raise exception using errcode = 'MP001', message = format('%s is nested more than 500 levels deep', p_field);
+    end if;
 end
 $function$;
 
 comment on function memory_plugin._check_object(text, jsonb) is
-    'Raise MP001 unless the value is a JSON object or null.';
+    'Raise MP001 unless the value is null or a JSON object that a client can read: numbers within double '
+    'precision, at most 500 levels.';
 
 create or replace function memory_plugin._check_embedding(p_embedding @extschema:vector@.vector)
 returns @extschema:vector@.vector

@@ -28,4 +28,5 @@ create type memory_plugin._scored as (
 );
 
 comment on type memory_plugin._scored is
-    'One memory with its score and what it is made of: each arm''s score and rank, and the part of the memory before or after.';
+    'One memory with its score and what it is made of: the score and rank in each arm, and the score of the memory '
+    'before or after it.';

@@ -25,10 +25,17 @@ insert into memory_namespaces (name, kind, expires_at, metadata, created_at) val
 ('workspace:a', 'workspace', null, '{"owner": "ada"}', '2026-01-02 03:04:05+00'),
 ('team:b', 'team', '2030-01-01 00:00:00+00', null, '2026-01-03 03:04:05+00');
 
-insert into memory_records (id, namespace, content, kind, source, expires_at, propagation, pin, embedding, created_at) values
-('00000000-0000-4000-8000-000000000001', 'workspace:a', 'tabs, never spaces', 'fact', 'user', null, '{"to": ["team:b"]}',
-    true, array_fill(0.25::real, array[1536])::vector, '2026-02-01 00:00:00+00'),
-('00000000-0000-4000-8000-000000000002', 'workspace:a', 'the release is on Friday', 'summary', 'agent', null, null,
-    false, null, '2026-02-02 00:00:00+00'),
-('00000000-0000-4000-8000-000000000003', 'team:b', 'an old checkpoint', 'checkpoint', 'runtime', '2026-03-01 00:00:00+00',
-    null, false, null, '2026-02-03 00:00:00+00');
+insert into memory_records
+(id, namespace, content, kind, source, expires_at, propagation, pin, embedding, created_at) values
+(
+    '00000000-0000-4000-8000-000000000001', 'workspace:a', 'tabs, never spaces', 'fact', 'user',
+    null, '{"to": ["team:b"]}', true, array_fill(0.25::real, array[1536])::vector, '2026-02-01 00:00:00+00'
+),
+(
+    '00000000-0000-4000-8000-000000000002', 'workspace:a', 'the release is on Friday', 'summary', 'agent',
+    null, null, false, null, '2026-02-02 00:00:00+00'
+),
+(
+    '00000000-0000-4000-8000-000000000003', 'team:b', 'an old checkpoint', 'checkpoint', 'runtime',
+    '2026-03-01 00:00:00+00', null, false, null, '2026-02-03 00:00:00+00'
+);

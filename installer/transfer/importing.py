@@ -1,0 +1,235 @@
+"""Read NDJSON into a store: COPY into a staging table, check every line, then one insert. All of it or nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import psycopg
+from psycopg import sql
+
+from memory_plugin.installer.connect import Connection
+from memory_plugin.installer.errors import ConflictError, ImportRefusedError, one_line
+from memory_plugin.installer.transfer import store
+from memory_plugin.installer.transfer.progress import Meter
+
+MODES = ("skip", "update", "error")
+_SHOWN = 10
+_CHUNK = 1 << 20
+_STAGING = "memory_plugin_import"
+
+# Control characters that JSON text never holds quote and separate, so that CSV takes every line as it is. Should a file
+# hold them all the same, they become one that JSON refuses; and a lone carriage return, which would end a CSV row, a tab.
+_FORBIDDEN = bytes.maketrans(b"\x00\x01\x02\r", b"\x03\x03\x03\t")
+_END_OF_DATA = re.compile(rb"^\\\.[ \t]*$", re.MULTILINE)
+
+_STAGE = f"""
+create temporary table {_STAGING} (n bigint generated always as identity (cache 1000), line json) on commit drop;
+-- Compressing what is read once is lost time.
+alter table pg_temp.{_STAGING} alter column line set storage external
+"""
+_COPY = rf"copy pg_temp.{_STAGING} (line) from stdin (format csv, quote e'\x01', delimiter e'\x02')"
+_CHECK = f"""
+create temporary table {_STAGING}_checked on commit drop as
+select s.n, l.* from pg_temp.{_STAGING} as s cross join lateral memory_plugin._import_line(s.line) as l
+where s.line is not null
+"""
+_LAST_LINE_WINS = f"""
+delete from pg_temp.{_STAGING}_checked as c
+using (
+    select line_type, namespace, id, pg_catalog.max(n) as last from pg_temp.{_STAGING}_checked
+    group by line_type, namespace, id having pg_catalog.count(*) > 1
+) as twice
+where c.line_type = twice.line_type and c.namespace = twice.namespace and c.id is not distinct from twice.id
+    and c.n < twice.last
+"""
+_CONFLICTS = f"""
+with rows as (
+    select c.*, pg_catalog.row_number() over (partition by c.line_type, c.namespace, c.id order by c.n) as place
+    from pg_temp.{_STAGING}_checked as c
+)
+select c.n,
+    case c.line_type when 'namespace' then 'namespace ' || c.namespace else 'memory ' || c.id || ' in ' || c.namespace end
+    || case when c.place > 1 then ' stands in an earlier line too' else ' is in the store' end
+from rows as c
+left join memory_plugin.memory_namespaces as n on c.line_type = 'namespace' and n.name = c.namespace
+left join memory_plugin.memory_records as r on c.line_type = 'memory' and r.namespace = c.namespace and r.id = c.id
+where c.place > 1 or r.id is not null
+    or (n.name is not null and (n.kind, n.expires_at, n.metadata) is distinct from (c.kind, c.expires_at, c.metadata))
+order by c.n
+"""
+# What has expired is as if absent: it goes first, and what is imported starts anew.
+_EXPIRED = (
+    f"""
+delete from memory_plugin.memory_namespaces as n
+where n.expires_at <= pg_catalog.now() and n.name in (select namespace from pg_temp.{_STAGING}_checked)
+""",
+    f"""
+delete from memory_plugin.memory_records as r using pg_temp.{_STAGING}_checked as c
+where r.expires_at <= pg_catalog.now() and r.namespace = c.namespace and r.id = c.id
+""",
+)
+_NAMESPACES = f"""
+insert into memory_plugin.memory_namespaces as n (name, kind, expires_at, metadata, created_at)
+select distinct on (c.namespace)
+    c.namespace, case c.line_type when 'namespace' then c.kind else memory_plugin._kind_of_namespace(c.namespace) end,
+    case c.line_type when 'namespace' then c.expires_at end, c.metadata,
+    case c.line_type when 'namespace' then c.created_at else pg_catalog.now() end
+from pg_temp.{_STAGING}_checked as c
+{{only}}
+order by c.namespace, c.line_type desc, c.n
+on conflict (name) do {{otherwise}}
+"""
+_UPDATE_NAMESPACE = """update set kind = excluded.kind, expires_at = excluded.expires_at, metadata = excluded.metadata
+where (n.kind, n.expires_at, n.metadata) is distinct from (excluded.kind, excluded.expires_at, excluded.metadata)"""
+_MEMORIES = f"""
+insert into memory_plugin.memory_records as r (
+    namespace, id, content, kind, source, expires_at, propagation, pin, embedding, created_at
+)
+select c.namespace, c.id, c.content, c.kind, c.source, c.expires_at, c.propagation, c.pin, c.embedding, c.created_at
+from pg_temp.{_STAGING}_checked as c where c.line_type = 'memory' order by c.n
+on conflict (namespace, id) do {{otherwise}}
+"""
+# A file without embeddings must not take away those of memories whose text is still the same.
+_EMBEDDING = "case when r.content = excluded.content then coalesce(excluded.embedding, r.embedding) else excluded.embedding end"
+_UPDATE_MEMORY = f"""update set
+    content = excluded.content, kind = excluded.kind, source = excluded.source, expires_at = excluded.expires_at,
+    propagation = excluded.propagation, pin = excluded.pin, embedding = {_EMBEDDING}
+where (r.content, r.kind, r.source, r.expires_at, r.propagation, r.pin)
+    is distinct from (excluded.content, excluded.kind, excluded.source, excluded.expires_at, excluded.propagation, excluded.pin)
+    or (excluded.embedding is not null and (r.embedding is null or r.embedding operator({{vector}}.<>) excluded.embedding))"""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import read and did; the memories written, updated and unchanged add up to those read."""
+
+    namespaces: int
+    memories: int
+    written: int
+    updated: int
+    unchanged: int
+
+
+def read(
+    connection: Connection, source: BinaryIO, mode: str, vector: sql.Identifier, meter: Meter, done: Callable[[], int]
+) -> Imported:
+    """Import the lines of `source` within the caller's transaction; `done` tells how far the file has been read.
+
+    Raises ImportRefusedError naming line and rule, ConflictError with mode `error`; the caller then rolls back.
+    """
+    _stage(connection, source, meter, done)
+    meter.stage("checking")
+    connection.execute(_CHECK)
+    connection.execute(f"analyze pg_temp.{_STAGING}_checked")
+    _refuse_bad_lines(connection)
+    connection.execute(f"drop table pg_temp.{_STAGING}")
+    namespaces, memories = _counts(connection)
+    meter.stage(f"writing {memories} memories")
+    if mode == "update":
+        connection.execute(_LAST_LINE_WINS)
+    for statement in _EXPIRED:
+        connection.execute(statement)
+    if mode == "error":
+        _refuse_conflicts(connection)
+    _write_namespaces(connection, mode)
+    written, updated = _write_memories(connection, mode, vector)
+    return Imported(namespaces, memories, written, updated, memories - written - updated)
+
+
+def chunks(source: BinaryIO) -> Iterator[bytes]:
+    """Yield whole lines in large pieces, made safe for the COPY they go into."""
+    rest = b""
+    while piece := source.read(_CHUNK):
+        whole, newline, tail = piece.rpartition(b"\n")
+        if not newline:
+            rest += piece
+            continue
+        yield _safe(rest + whole + newline)
+        rest = tail
+    if rest:
+        yield _safe(rest + b"\n")
+
+
+def _safe(lines: bytes) -> bytes:
+    """Return lines without what CSV would take for its own."""
+    if b"\r" in lines:
+        lines = lines.replace(b"\r\n", b"\n")
+    lines = lines.translate(_FORBIDDEN)
+    return _END_OF_DATA.sub(b"\x03", lines) if b"\\." in lines else lines
+
+
+def _stage(connection: Connection, source: BinaryIO, meter: Meter, done: Callable[[], int]) -> None:
+    """Copy every line into the staging table, where a column of type json takes JSON only."""
+    connection.execute(_STAGE)
+    before = done()
+    try:
+        with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
+            for lines in chunks(source):
+                copy.write(lines)
+                now = done()
+                meter.advance(now - before)
+                before = now
+    except (psycopg.DataError, psycopg.errors.ProgramLimitExceeded, psycopg.errors.StatementTooComplex) as error:
+        # The context says `COPY memory_plugin_import, line 3, column …`, in the server's language.
+        match = re.search(rf"{_STAGING}\D*(\d+)", error.diag.context or "")
+        line = f"line {match.group(1)}" if match else "a line"
+        detail = one_line(error.diag.message_detail or "")
+        raise ImportRefusedError(f"{line}: {error.diag.message_primary}{f' ({detail})' if detail else ''}") from None
+
+
+def _refuse_bad_lines(connection: Connection) -> None:
+    """Name the first lines that break a rule, if any does."""
+    bad = store.number(connection, f"select pg_catalog.count(*) from pg_temp.{_STAGING}_checked where refusal is not null")  # noqa: S608
+    if bad:
+        shown = connection.execute(
+            f"select n, refusal from pg_temp.{_STAGING}_checked where refusal is not null order by n limit {_SHOWN}"  # noqa: S608
+        ).fetchall()
+        raise ImportRefusedError(_listed([f"line {n}: {refusal}" for n, refusal in shown], bad))
+
+
+def _refuse_conflicts(connection: Connection) -> None:
+    """Name the first rows that are already there, if any is."""
+    found = connection.execute(f"{_CONFLICTS} limit {_SHOWN}").fetchall()
+    if found:
+        total = store.number(connection, f"select pg_catalog.count(*) from ({_CONFLICTS}) as conflicts")  # noqa: S608
+        hint = "import with --on-conflict skip (keep the store's) or update (take the file's)"
+        raise ConflictError(_listed([f"line {n}: {what}" for n, what in found], total), hint=hint)
+
+
+def _listed(shown: list[str], total: int) -> str:
+    """Return the first few of many in one line."""
+    return "; ".join(shown) + (f"; and {total - len(shown)} more" if total > len(shown) else "")
+
+
+def _counts(connection: Connection) -> tuple[int, int]:
+    """Return how many namespaces and memories the file holds."""
+    row = store.one(
+        connection,
+        "select pg_catalog.count(*) filter (where line_type = 'namespace'), "
+        f"pg_catalog.count(*) filter (where line_type = 'memory') from pg_temp.{_STAGING}_checked",
+    )
+    return int(str(row[0])), int(str(row[1]))
+
+
+def _write_namespaces(connection: Connection, mode: str) -> None:
+    """Write the file's namespaces, then those that only its memories name."""
+    named = "where c.line_type = 'namespace'"
+    otherwise = _UPDATE_NAMESPACE if mode == "update" else "nothing"
+    connection.execute(_NAMESPACES.format(only=named, otherwise=otherwise))
+    connection.execute(_NAMESPACES.format(only="where c.line_type = 'memory'", otherwise="nothing"))
+
+
+def _write_memories(connection: Connection, mode: str, vector: sql.Identifier) -> tuple[int, int]:
+    """Insert the memories; return how many are new and how many were changed."""
+    if mode != "update":
+        return connection.execute(_MEMORIES.format(otherwise="nothing")).rowcount, 0
+    statement = sql.SQL(_MEMORIES.format(otherwise=_UPDATE_MEMORY)).format(vector=vector)
+    counted = sql.SQL(
+        "with done as ({} returning r.xmax = 0 as fresh) "
+        "select pg_catalog.count(*) filter (where fresh), pg_catalog.count(*) filter (where not fresh) from done"
+    ).format(statement)
+    row = store.one(connection, counted)
+    return int(str(row[0])), int(str(row[1]))

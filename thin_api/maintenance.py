@@ -1,0 +1,127 @@
+"""Delete what has expired, from time to time, beside the requests and out of their way.
+
+One thread with a connection of its own, opened for a round and closed after it: so the pool stays the requests', a lost
+connection mends itself, and no place on the server is held between rounds. A round calls `memory_plugin.maintain` until
+a batch comes back that is not full. Which of many sidecars is active is decided there, by a lock that a batch's
+transaction holds; here is only the clock. What a round finds wrong is logged once, until it changes.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from time import monotonic
+
+import psycopg
+
+from memory_plugin.thin_api.errors import SqlError
+from memory_plugin.thin_api.log import log
+from memory_plugin.thin_api.wire import ExpiredError, Link, LostError, connect
+
+BATCH = 1000
+# Between full batches: the deleted rows' vacuum, and everybody else, come in between.
+PAUSE = 0.25
+BATCH_SECONDS = 10.0
+CONNECT_SECONDS = 5
+CANCEL_SECONDS = 1.0
+FIRST_RETRY = 5.0
+
+_MAINTAIN = b"select memory_plugin.maintain($1::integer)"
+_ROLE = b"select pg_catalog.current_setting('is_superuser')"
+
+
+class Maintenance:
+    """The clock of one sidecar's upkeep; `every` is in seconds, 0 for none."""
+
+    def __init__(self, conninfo: str, every: float) -> None:
+        self._conninfo = conninfo
+        self._every = every
+        self._closing = threading.Event()
+        self._trouble = ""
+        # Written by the one thread alone.
+        self.swept = 0
+        self.rounds = {"done": 0, "elsewhere": 0, "failed": 0}
+
+    def start(self) -> None:
+        """Start the clock."""
+        threading.Thread(target=self._run, name="maintenance", daemon=True).start()
+
+    def close(self) -> None:
+        """Begin no further batch."""
+        self._closing.set()
+
+    def _run(self) -> None:
+        self._look_at_role()
+        # Not in step: sidecars that were started together would all come at once.
+        while self._every and not self._closing.wait(self._every * random.uniform(0.9, 1.1)):  # noqa: S311
+            self._note(self.round())
+
+    def _look_at_role(self) -> None:
+        """Say once whether the sidecar has more rights than it needs; ask until there is an answer."""
+        while not self._closing.is_set():
+            try:
+                link = connect(self._conninfo, CONNECT_SECONDS)
+                try:
+                    superuser = link.run(_ROLE, (), monotonic() + BATCH_SECONDS) == b"on"
+                finally:
+                    link.conn.close()
+            except (psycopg.Error, OSError, SqlError, LostError, ExpiredError):
+                # The pool says what is wrong with the database.
+                self._closing.wait(FIRST_RETRY)
+                continue
+            if superuser:
+                log("superuser", level="warning", advice="connect as a member of memory_plugin_api, which is enough")
+            return
+
+    def round(self) -> str:
+        """Sweep all that there is; return "" or, in a word, what kept it from that."""
+        try:
+            link = connect(self._conninfo, CONNECT_SECONDS)
+        except (psycopg.Error, OSError):
+            self.rounds["failed"] += 1
+            return "unreachable"
+        try:
+            outcome, trouble = self._batches(link), ""
+        except SqlError as error:
+            outcome, trouble = "failed", error.sqlstate
+        except LostError:
+            outcome, trouble = "failed", "connection_lost"
+        except ExpiredError:
+            outcome, trouble = "failed", "deadline"
+            _cancel(link)
+        except Exception as error:
+            # Whatever it is, the next round may do better.
+            outcome, trouble = "failed", type(error).__name__
+        finally:
+            link.conn.close()
+        self.rounds[outcome] += 1
+        return trouble
+
+    def _batches(self, link: Link) -> str:
+        while True:
+            began = monotonic()
+            answer = link.run(_MAINTAIN, (b"%d" % BATCH,), began + BATCH_SECONDS)
+            if not answer:
+                return "elsewhere"
+            rows = int(answer)
+            self.swept += rows
+            if rows:
+                log("swept", rows=rows, ms=round((monotonic() - began) * 1000))
+            if rows < BATCH or self._closing.wait(PAUSE):
+                return "done"
+
+    def _note(self, trouble: str) -> None:
+        if trouble == self._trouble:
+            return
+        self._trouble = trouble
+        if trouble:
+            log("maintenance_failed", level="warning", reason=trouble)
+        else:
+            log("maintenance_resumed")
+
+
+def _cancel(link: Link) -> None:
+    try:
+        link.conn.cancel_safe(timeout=CANCEL_SECONDS)
+    except psycopg.Error:
+        pass  # A server that cannot be told to stop cannot be helped.

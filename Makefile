@@ -49,7 +49,7 @@ lint: .venv/.installed-dev
 	@rm -rf $(TYPING) && mkdir -p $(TYPING)/memory_plugin
 	@ln -s $(CURDIR)/memory_plugin/* $(SUBPACKAGES:%=$(CURDIR)/%) $(TYPING)/memory_plugin/
 	MYPYPATH=$(TYPING):tests $(BIN)/mypy -p memory_plugin -p fixtures
-	$(BIN)/sqlfluff lint --nocolor --disable-progress-bar --processes 2 sql plpy
+	$(BIN)/sqlfluff lint --nocolor --disable-progress-bar sql plpy
 
 format: .venv/.installed-dev
 	$(BIN)/ruff check --fix .

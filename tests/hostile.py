@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -98,15 +98,15 @@ class Watch:
     """Holds a block to the rules: quick answers, a healthy service after it, and nothing stored in part."""
 
     sidecar: Sidecar
+    connection: psycopg.Connection[Any]
 
     def rows(self) -> Any:
         """Return a fingerprint of all that is stored."""
-        with psycopg.connect(self.sidecar.database, autocommit=True) as conn:
-            return conn.execute(
-                "select (select (count(*), sum(hashtextextended(n::text, 0))) from memory_plugin.memory_namespaces as n), "
-                "(select (count(*), sum(hashtextextended(row(r.namespace, r.id, r.content, r.kind, r.source, r.expires_at, "
-                "r.propagation, r.pin, r.created_at)::text, 0))) from memory_plugin.memory_records as r)"
-            ).fetchone()
+        return self.connection.execute(
+            "select (select (count(*), sum(hashtextextended(n::text, 0))) from memory_plugin.memory_namespaces as n), "
+            "(select (count(*), sum(hashtextextended(row(r.namespace, r.id, r.content, r.kind, r.source, r.expires_at, "
+            "r.propagation, r.pin, r.created_at)::text, 0))) from memory_plugin.memory_records as r)"
+        ).fetchone()
 
     @contextmanager
     def quick(self) -> Iterator[None]:
@@ -140,6 +140,3 @@ def clean(answer: Answer, *allowed: int) -> Answer:
         told = json.dumps(answer.body).lower()
         assert not any(word in told for word in ("select ", "insert ", "pg_", "plpgsql", "traceback", "context:", "/usr/"))
     return answer
-
-
-Send = Callable[[str], Answer]

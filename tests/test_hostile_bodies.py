@@ -8,18 +8,12 @@ import uuid
 import pytest
 
 from doors import Contract, refused
-from fixtures.sidecars import Sidecar
 from hostile import NO_BODIES, Watch, clean, memory, nested
 
 pytestmark = pytest.mark.servers("any")
 BODIED = {"put": 1, "patch": 1, "commit": 1, "search": 0, "forget": 1}
 # A number that jsonb writes out with 131,072 digits.
 LONG = "1e131071"
-
-
-@pytest.fixture
-def watch(shared_sidecar: Sidecar) -> Watch:
-    return Watch(shared_sidecar)
 
 
 @pytest.mark.parametrize("body", NO_BODIES.values(), ids=NO_BODIES)
@@ -179,7 +173,9 @@ def test_a_time_that_is_none_is_refused(contract: Contract, watch: Watch, value:
     with watch.unchanged():
         assert refused(contract.put(name, {"kind": "team", "expires_at": value}), "expires_at")
         assert refused(contract.commit(name, expires_at=value), "expires_at")
-        assert refused(contract.search([name], created_after=value), "created_after")
+        # A bound is only compared with, so that it need not be a time that can be shown.
+        if not value.startswith(("0001", "9999")):
+            assert refused(contract.search([name], created_after=value), "created_after")
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,9 @@ import psycopg
 import pytest
 
 from doors import Contract, refused
-from fixtures.sidecars import Sidecar
 from hostile import TEXTS, Watch, clean
 
 pytestmark = pytest.mark.servers("any")
-
-
-@pytest.fixture
-def watch(shared_sidecar: Sidecar) -> Watch:
-    return Watch(shared_sidecar)
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
@@ -98,8 +92,9 @@ def test_a_text_that_postgres_cannot_hold_is_refused_in_every_field(contract: Co
 
 @pytest.mark.parametrize("text", [text for text in TEXTS.values() if len(text) < 10_000])
 def test_the_typed_functions_take_a_text_for_no_more_than_that(
-    conn: psycopg.Connection, namespace: str, text: str
+    watch: Watch, namespace: str, text: str
 ) -> None:
+    conn = watch.connection
     conn.execute("select memory_plugin.commit_memory(%s, %s, propagation => jsonb_build_object(%s::text, %s::text))",
                  [namespace, f"x{text}x", text, text])  # fmt: skip
     found = conn.execute("select content, propagation from memory_plugin.search(array[%s])", [namespace]).fetchall()
@@ -114,8 +109,9 @@ def test_the_typed_functions_take_a_text_for_no_more_than_that(
         lambda: conn.execute("select memory_plugin.search(array[%s, %s])", [namespace, text]),
         lambda: conn.execute("select memory_plugin.search(array[%s], kinds => array[%s])", [namespace, text]),
     ]
+    before = watch.rows()
     for refusal in refusals:
         with pytest.raises(psycopg.Error) as caught:
             refusal()
         assert caught.value.sqlstate == "MP001"
-    assert conn.execute("select count(*) from memory_plugin.memory_records").fetchone() == (1,)
+    assert watch.rows() == before

@@ -16,6 +16,7 @@ API = {
     "forget_memory",
     "get_memory",
     "health",
+    "maintain",
     "patch_namespace",
     "search",
     "stats",

@@ -6,6 +6,7 @@ As text for people, or (MEMORY_PLUGIN_LOG=json) as one JSON object with ts, leve
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import threading
 from datetime import datetime, timezone
@@ -58,6 +59,15 @@ def log_failure(**facts: object) -> None:
     if left_out:
         log("failed_too", level="error", count=left_out)
     log("failed", level="error", **facts)
+
+
+class Handler(logging.Handler):
+    """Writes what the server's own logger says as lines of ours."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record, of its message the first line: below that may be anything."""
+        level = record.levelname.lower() if record.levelno < logging.ERROR else "error"
+        log("server", level=level, message=record.getMessage().partition("\n")[0])
 
 
 def _shown(value: object) -> str:

@@ -36,7 +36,7 @@ from granian.server import Server
 
 from memory_plugin.thin_api import body, pool
 from memory_plugin.thin_api.app import make_application
-from memory_plugin.thin_api.log import configure, log
+from memory_plugin.thin_api.log import Handler, configure, log
 from memory_plugin.thin_api.settings import Settings, described
 
 SPARE_THREADS = 24
@@ -90,6 +90,7 @@ def _server(address: str, settings: Settings) -> Any:
         backlog=BACKLOG,
         backpressure=CONNECTIONS,
         log_level=LogLevels.error,
+        log_dictconfig={"handlers": {name: {"class": f"{Handler.__module__}.Handler"} for name in ("console", "access")}},
         log_access=False,
         respawn_failed_workers=True,
         workers_kill_timeout=DRAIN,

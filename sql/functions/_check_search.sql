@@ -32,12 +32,11 @@ begin
     if p_offset not between 0 and 10000 then
         raise exception using errcode = 'MP001', message = 'offset must be between 0 and 10000';
     end if;
-    if p_filter.kinds is not null then
-        perform _check_choice('kinds', k.kind, array['fact', 'summary', 'checkpoint']) from unnest(p_filter.kinds) as k (kind);
+    if exists (select from unnest(p_filter.kinds) as k (kind) where k.kind is null or k.kind not in ('fact', 'summary', 'checkpoint')) then
+        raise exception using errcode = 'MP001', message = 'kinds must be some of: fact, summary, checkpoint';
     end if;
-    if p_filter.sources is not null then
-        perform _check_choice('source', s.source, array['agent', 'runtime', 'user'])
-        from unnest(p_filter.sources) as s (source);
+    if exists (select from unnest(p_filter.sources) as s (source) where s.source is null or s.source not in ('agent', 'runtime', 'user')) then
+        raise exception using errcode = 'MP001', message = 'source must be one of: agent, runtime, user';
     end if;
     -- NaN is the greatest float in Postgres, so it fails these too.
     if p_min_score > 1e300 then

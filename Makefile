@@ -60,7 +60,7 @@ provision:
 	@tests/provision/full_server.sh >/dev/null || [ $$? -eq 3 ]
 
 pytest: .venv/.installed-dev
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

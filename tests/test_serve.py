@@ -164,7 +164,7 @@ def test_taken_port_is_one_line_and_nothing_is_started(folder: Path, serving: Ca
         (["--data-dir", "/tmp"], 2, "go with --embedded"),
         (["--embedded", "--listen", "9100"], 21, "must be HOST:PORT"),
         (["--embedded", "--dimensions", "4001"], 21, "from 1 to 4000"),
-        (["--database-url", "postgres://h/d?pool_max_conns=3"], 21, "pool_max_conns"),
+        (["--database-url", "postgres://h/d?pool_size=3"], 21, "pool_size"),
     ],
 )
 def test_wrong_use_is_one_line(serving: Callable[..., Serving], arguments: list[str], status: int, said: str) -> None:

@@ -38,8 +38,11 @@ _MEMORY_LINE = r"""
     {embedding}
     || ',"created_at":' || pg_catalog.to_json(r.created_at)::text || e'}}\n'
 """
-# delete_namespace hides a large namespace with -infinity, which RFC 3339 cannot say.
-_EXPIRY = "pg_catalog.to_json(greatest(nullif({0}.expires_at, 'infinity'), '0001-01-02 00:00:00+00'))::text"
+# delete_namespace hides a large namespace with -infinity, which RFC 3339 cannot say; infinity is no expiry at all.
+_EXPIRY = """case
+    when {0}.expires_at = '-infinity' then '"0001-01-02T00:00:00+00:00"'
+    when {0}.expires_at < 'infinity' then pg_catalog.to_json({0}.expires_at)::text
+end"""
 _LIVE = "({0}.expires_at is null or {0}.expires_at > pg_catalog.now())"
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from fixtures.installing import MIGRATIONS, connected, install, rows
 
+from fixtures.installing import MIGRATIONS, connected, install, rows
 from memory_plugin.installer import sources
 
 DOWNS = sorted((path.name for path in MIGRATIONS.glob("*.down.sql")), reverse=True)

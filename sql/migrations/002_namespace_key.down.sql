@@ -4,4 +4,5 @@ drop constraint memory_records_pkey,
 add constraint memory_records_pkey primary key (id);
 
 -- The next install may apply it again.
-delete from memory_plugin.schema_migrations where name = '002_namespace_key';
+delete from memory_plugin.schema_migrations
+where name = '002_namespace_key';

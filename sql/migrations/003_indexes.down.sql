@@ -5,4 +5,5 @@ drop index memory_plugin.memory_records_expiry;
 drop index memory_plugin.memory_records_listing;
 
 -- The next install may apply it again.
-delete from memory_plugin.schema_migrations where name = '003_indexes';
+delete from memory_plugin.schema_migrations
+where name = '003_indexes';

@@ -138,5 +138,7 @@ def clean(answer: Answer, *allowed: int) -> Answer:
     if answer.status >= 400:
         assert set(answer.body) <= {"code", "message", "details"}
         told = json.dumps(answer.body).lower()
-        assert not any(word in told for word in ("select ", "insert ", "pg_", "plpgsql", "traceback", "context:", "/usr/"))
+        assert not any(
+            word in told for word in ("select ", "insert ", "pg_", "plpgsql", "traceback", "context:", "/usr/")
+        )
     return answer

@@ -49,7 +49,9 @@ def test_a_last_duplicate_that_breaks_a_rule_is_refused(contract: Contract, watc
 
 def test_keys_are_told_apart_by_case(contract: Contract, watch: Watch) -> None:
     with watch.unchanged():
-        assert refused(contract.commit_body(contract.name(), '{"Content":"a","kind":"fact","source":"agent"}'), "content")
+        assert refused(
+            contract.commit_body(contract.name(), '{"Content":"a","kind":"fact","source":"agent"}'), "content"
+        )
 
 
 @pytest.mark.parametrize("key", ["__proto__", "constructor", "", "\u202e", "a" * 100_000, "content ", "$ref", "'"])
@@ -109,9 +111,7 @@ def test_an_object_nested_too_deeply_to_be_read_is_refused_and_one_at_the_limit_
 
 
 @pytest.mark.parametrize("levels", [1_000, 9_000, 20_000])
-def test_an_unknown_field_may_be_nested_as_deeply_as_can_be_read(
-    contract: Contract, watch: Watch, levels: int
-) -> None:
+def test_an_unknown_field_may_be_nested_as_deeply_as_can_be_read(contract: Contract, watch: Watch, levels: int) -> None:
     name = contract.name()
     with watch.quick():
         answer = clean(contract.commit_body(name, memory(other=nested(levels))), 201, 400)
@@ -166,7 +166,13 @@ def test_a_time_that_rfc_3339_allows_is_kept(contract: Contract, value: str, kep
     + ["2030-01-01T00:00:61Z", "2030-01-01T00:00:00", "2030-01-01T00:00:00+24:00", "2030-01-01T00:00:00+0000", "epoch"]
     + ["2030-01-01", "20300101T000000Z", "0000-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "10000-01-01T00:00:00Z"]
     + ["9999-12-31T23:59:59-12:00", "2030-01-01T00:00:00Z\n", " 2030-01-01T00:00:00Z", "2030-01-01T00:00:00 PST"]
-    + ["２０３０-01-01T00:00:00Z", "2030-01-01T00:00:00Z'; --", "2030-01-01T00:00:00.Z", "allballs", "-2030-01-01T00:00:00Z"],
+    + [
+        "２０３０-01-01T00:00:00Z",
+        "2030-01-01T00:00:00Z'; --",
+        "2030-01-01T00:00:00.Z",
+        "allballs",
+        "-2030-01-01T00:00:00Z",
+    ],
 )
 def test_a_time_that_is_none_is_refused(contract: Contract, watch: Watch, value: str) -> None:
     name = contract.name()
@@ -181,8 +187,24 @@ def test_a_time_that_is_none_is_refused(contract: Contract, watch: Watch, value:
 @pytest.mark.parametrize(
     "name",
     ["workspace:a\n", "workspace:", ":a", "Workspace:a", "workspace:é", "workspace:a b", "workspace:a/b", "wörk:a"]
-    + ["workspace:\u202ea", "workspace:a'--", 'workspace:a"', "workspace:%s", "workspace:$1", "workspace:a\\", "a" * 300]
-    + ["workspace:" + "a" * 247, "workspace:a,b", "{workspace:a}", "workspace:*", "work_space:a", "w0:a", "\tworkspace:a"],
+    + [
+        "workspace:\u202ea",
+        "workspace:a'--",
+        'workspace:a"',
+        "workspace:%s",
+        "workspace:$1",
+        "workspace:a\\",
+        "a" * 300,
+    ]
+    + [
+        "workspace:" + "a" * 247,
+        "workspace:a,b",
+        "{workspace:a}",
+        "workspace:*",
+        "work_space:a",
+        "w0:a",
+        "\tworkspace:a",
+    ],
 )
 def test_a_name_outside_the_pattern_is_refused_wherever_it_is_given(
     contract: Contract, watch: Watch, name: str
@@ -198,9 +220,7 @@ def test_a_name_outside_the_pattern_is_refused_wherever_it_is_given(
 
 
 @pytest.mark.parametrize("fields", ["", ',"query":"x y"', ',"query":"x"'], ids=["listing", "words", "substring"])
-def test_100_000_namespaces_in_one_search_are_answered_in_time(
-    contract: Contract, watch: Watch, fields: str
-) -> None:
+def test_100_000_namespaces_in_one_search_are_answered_in_time(contract: Contract, watch: Watch, fields: str) -> None:
     name = contract.name()
     contract.commit(name, "x marks")
     many = ",".join(f'"a:{number:x}"' for number in range(100_000))
@@ -224,7 +244,9 @@ def test_lists_of_100_000_kinds_or_sources_are_clean(contract: Contract, watch: 
         clean(contract.search(["workspace:a"], source=["agent"] * 100_000), 200, 400)
 
 
-@pytest.mark.parametrize("embedding", ["[" + "1," * 200_000 + "1]", "[" + "1e400," * 1535 + "1]", "[" + "[" * 5000 + "]" * 5001])
+@pytest.mark.parametrize(
+    "embedding", ["[" + "1," * 200_000 + "1]", "[" + "1e400," * 1535 + "1]", "[" + "[" * 5000 + "]" * 5001]
+)
 def test_an_embedding_of_absurd_shape_is_refused_quickly(contract: Contract, watch: Watch, embedding: str) -> None:
     with watch.unchanged():
         assert refused(contract.commit_body(contract.name(), memory(embedding=embedding)), "embedding")

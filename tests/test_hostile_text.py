@@ -75,13 +75,15 @@ def test_a_single_character_is_searched_for_as_itself(contract: Contract, charac
 
 
 @pytest.mark.parametrize("body", ['"a\\u0000b"', '"\\ud800"', '"\\udc00 \\ud800"', '"\\ud83d"', '"\\u0000"'])
-def test_a_text_that_postgres_cannot_hold_is_refused_in_every_field(contract: Contract, watch: Watch, body: str) -> None:
+def test_a_text_that_postgres_cannot_hold_is_refused_in_every_field(
+    contract: Contract, watch: Watch, body: str
+) -> None:
     name = contract.name()
     with watch.unchanged():
         for field in ("content", "kind", "source", "id", "expires_at"):
             fields = {"content": '"x"', "kind": '"fact"', "source": '"agent"', field: body}
             assert refused(contract.commit_body(name, "{" + ",".join(f'"{k}":{v}' for k, v in fields.items()) + "}"))
-        for inside in (f'{{"a":{body}}}', f'{{{body}:1}}', f'{{"a":[[{body}]]}}'):
+        for inside in (f'{{"a":{body}}}', f"{{{body}:1}}", f'{{"a":[[{body}]]}}'):
             assert refused(
                 contract.commit_body(name, f'{{"content":"x","kind":"fact","source":"agent","propagation":{inside}}}')
             )
@@ -91,15 +93,15 @@ def test_a_text_that_postgres_cannot_hold_is_refused_in_every_field(contract: Co
 
 
 @pytest.mark.parametrize("text", [text for text in TEXTS.values() if len(text) < 10_000])
-def test_the_typed_functions_take_a_text_for_no_more_than_that(
-    watch: Watch, namespace: str, text: str
-) -> None:
+def test_the_typed_functions_take_a_text_for_no_more_than_that(watch: Watch, namespace: str, text: str) -> None:
     conn = watch.connection
     conn.execute("select memory_plugin.commit_memory(%s, %s, propagation => jsonb_build_object(%s::text, %s::text))",
                  [namespace, f"x{text}x", text, text])  # fmt: skip
     found = conn.execute("select content, propagation from memory_plugin.search(array[%s])", [namespace]).fetchall()
     assert found == [(f"x{text}x", {text: text})]
-    conn.execute("select count(*) from memory_plugin.search(array[%s], query => %s, explain => true)", [namespace, text])
+    conn.execute(
+        "select count(*) from memory_plugin.search(array[%s], query => %s, explain => true)", [namespace, text]
+    )
     refusals: list[Callable[[], object]] = [
         lambda: conn.execute("select memory_plugin.commit_memory(%s, 'x')", [text]),
         lambda: conn.execute("select memory_plugin.commit_memory(%s, 'x', %s)", [namespace, text]),

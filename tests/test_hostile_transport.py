@@ -48,12 +48,18 @@ REFUSED = {
     "nul in a header": (post(b"X-A: a\x00b\r\nContent-Length: 30\r\n"), {400}),
     "space before colon": (post(b"Content-Length : 30\r\n"), {400}),
     "folded header": (post(b"X-A: a\r\n b\r\nContent-Length: 30\r\n"), {200, 400}),
-    "gzipped body": (post(b"Content-Encoding: gzip\r\nContent-Length: %d\r\n" % len(gzip.compress(GOOD)), gzip.compress(GOOD)), {400}),
+    "gzipped body": (
+        post(b"Content-Encoding: gzip\r\nContent-Length: %d\r\n" % len(gzip.compress(GOOD)), gzip.compress(GOOD)),
+        {400},
+    ),
     "unknown method": (b"FROBNICATE /v1/search HTTP/1.1\r\n" + HOST + b"\r\n", {405}),
     "small letters": (b"get /v1/health HTTP/1.1\r\n" + HOST + b"\r\n", {400, 405}),
     "trace": (b"TRACE /v1/health HTTP/1.1\r\n" + HOST + b"\r\n", {405}),
     "connect": (b"CONNECT x:443 HTTP/1.1\r\n" + HOST + b"\r\n", {400, 404, 405}),
-    "upgrade": (b"GET /v1/health HTTP/1.1\r\n" + HOST + b"Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n", {200, 400, 426}),
+    "upgrade": (
+        b"GET /v1/health HTTP/1.1\r\n" + HOST + b"Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+        {200, 400, 426},
+    ),
     "a path of 100 kB": (put(b"/v1/namespaces/workspace:" + b"a" * 100_000), {400, 414}),
     "a name of 60 kB": (put(b"/v1/namespaces/workspace:" + b"a" * 60_000), {400}),
     "raw bytes in the path": (put(b"/v1/namespaces/workspace:\xff\xfe"), {400}),
@@ -127,7 +133,16 @@ def test_a_path_that_only_looks_hostile_names_what_it_says(shared_sidecar: Sidec
         post(b"Content-Length: 30\r\nX-Request-Id: a\tb\r\nX-Forwarded-For: ' or 1=1\r\nTransfer: x\r\n"),
         post(b"Content-Length: 30\r\nX-HTTP-Method-Override: DELETE\r\n"),
     ],
-    ids=["same length twice", "chunk extensions", "zeros before", "expect", "two types", "90 headers", "odd values", "override"],
+    ids=[
+        "same length twice",
+        "chunk extensions",
+        "zeros before",
+        "expect",
+        "two types",
+        "90 headers",
+        "odd values",
+        "override",
+    ],
 )
 def test_what_is_odd_but_whole_is_answered(shared_sidecar: Sidecar, watch: Watch, message: bytes) -> None:
     with watch.unchanged():
@@ -166,7 +181,9 @@ def test_100_requests_at_once_on_one_connection_are_answered_in_order(shared_sid
             received += part
     assert time.monotonic() - start < 10
     assert received.count(b"HTTP/1.1 200 OK") == count
-    assert [json.loads(b'{"name' + part.partition(b"}")[0] + b"}")["name"] for part in received.split(b'{"name')[1:]] == wanted
+    assert [
+        json.loads(b'{"name' + part.partition(b"}")[0] + b"}")["name"] for part in received.split(b'{"name')[1:]
+    ] == wanted
 
 
 def test_clients_that_stop_in_the_middle_of_their_headers_hold_up_nobody(shared_sidecar: Sidecar, watch: Watch) -> None:

@@ -23,7 +23,9 @@ from memory_plugin.thin_api.log import log
 from memory_plugin.thin_api.settings import SettingsError, from_env
 
 SECRET = "hunter2-s3cret"
-TEXT_LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z memory-plugin ((WARNING|ERROR) )?[A-Za-z_]+( \w+=(\"[^\"]*\"|\S+))*")
+TEXT_LINE = re.compile(
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z memory-plugin ((WARNING|ERROR) )?[A-Za-z_]+( \w+=(\"[^\"]*\"|\S+))*"
+)
 
 
 @contextmanager
@@ -45,7 +47,9 @@ def lines(sidecar: Sidecar) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(params=["text", "json"])
-def provoked(request: pytest.FixtureRequest, database: str, tmp_path: Path) -> Iterator[tuple[str, Sidecar, dict[str, int]]]:
+def provoked(
+    request: pytest.FixtureRequest, database: str, tmp_path: Path
+) -> Iterator[tuple[str, Sidecar, dict[str, int]]]:
     """Yield a sidecar after requests full of secrets, a 500 and a 503; with the status of each request id."""
     answers: dict[str, int] = {}
     with serving(database, tmp_path / "log", MEMORY_PLUGIN_LOG=request.param) as sidecar:
@@ -57,7 +61,11 @@ def provoked(request: pytest.FixtureRequest, database: str, tmp_path: Path) -> I
         memory = {"content": f"the password is {SECRET}", "kind": "fact", "source": "user"}
         send("POST", f"/v1/namespaces/workspace:{SECRET}/memories", memory)
         send("POST", f"/v1/namespaces/workspace:{SECRET}/memories", {**memory, "kind": SECRET})
-        send("POST", f"/v1/namespaces/workspace:{SECRET}/memories", {**memory, "metadata": {SECRET: SECRET}, "pin": SECRET})
+        send(
+            "POST",
+            f"/v1/namespaces/workspace:{SECRET}/memories",
+            {**memory, "metadata": {SECRET: SECRET}, "pin": SECRET},
+        )
         send("POST", f"/v1/namespaces/workspace:{SECRET}/memories", f'{{"content": "{SECRET}'.encode())
         send("POST", f"/v1/namespaces/workspace:{SECRET}/memories", SECRET.encode() + b"\xff\0")
         send("POST", "/v1/search", {"namespaces": [f"workspace:{SECRET}"], "query": SECRET})
@@ -118,8 +126,13 @@ def test_each_line_is_of_the_format(provoked: tuple[str, Sidecar, dict[str, int]
 
 
 def test_an_id_that_the_client_gives_is_the_one_that_is_answered_and_logged(server: Server, tmp_path: Path) -> None:
-    with fresh_database(server) as nothing_installed, serving(nothing_installed, tmp_path / "log", status=503) as sidecar:
-        answer = raw(sidecar, b"POST /v1/search HTTP/1.1\r\nHost: x\r\nX-Request-Id: mine-7\r\nContent-Length: 2\r\n\r\n{}")
+    with (
+        fresh_database(server) as nothing_installed,
+        serving(nothing_installed, tmp_path / "log", status=503) as sidecar,
+    ):
+        answer = raw(
+            sidecar, b"POST /v1/search HTTP/1.1\r\nHost: x\r\nX-Request-Id: mine-7\r\nContent-Length: 2\r\n\r\n{}"
+        )
         assert (answer.status, answer.headers["x-request-id"]) == (503, "mine-7")
         assert " failed request_id=mine-7 status=503 reason=3F000 " in sidecar.log()
 
@@ -138,7 +151,9 @@ def test_a_superuser_is_warned_of_once_and_a_member_of_the_api_role_is_not(
     name = str(psycopg.conninfo.conninfo_to_dict(database)["dbname"])
     url = server.url(name, user=login, password="x1")
     with serving(url, tmp_path / "log2", MEMORY_PLUGIN_SWEEP_SECONDS="1") as sidecar:
-        wait_until(lambda: b'outcome="done"} 2.0' in ask(sidecar, "GET", "/metrics").body, "two rounds of the plain role")
+        wait_until(
+            lambda: b'outcome="done"} 2.0' in ask(sidecar, "GET", "/metrics").body, "two rounds of the plain role"
+        )
         assert "superuser" not in sidecar.log()
         assert "maintenance_failed" not in sidecar.log()
 
@@ -149,10 +164,10 @@ def test_listening_beyond_loopback_is_warned_of_loudly(database: str, tmp_path: 
         address = f"{host}:{free_port()}"
         command_line = {"MEMORY_PLUGIN_LISTEN_ADDR": address, "MEMORY_PLUGIN_LOG": "json"}
         with started(database, tmp_path / "log", **command_line) as log_file:
-            wait_until(lambda: '"started"' in log_file.read_text(), "the start")  # noqa: B023
+            wait_until(lambda: '"started"' in log_file.read_text(), "the start")
             events = [json.loads(line)["event"] for line in log_file.read_text().splitlines()]
             if warned:
-                wait_until(lambda: "LISTENING_BEYOND_LOOPBACK" in log_file.read_text(), "the warning")  # noqa: B023
+                wait_until(lambda: "LISTENING_BEYOND_LOOPBACK" in log_file.read_text(), "the warning")
             else:
                 assert "LISTENING_BEYOND_LOOPBACK" not in events
 

@@ -33,7 +33,9 @@ def scrape(sidecar: Sidecar) -> Samples:
     assert (answer.status, answer.headers["content-type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
     families = text_string_to_metric_families(answer.body.decode())
     return {
-        (sample.name, frozenset(sample.labels.items())): sample.value for family in families for sample in family.samples
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in families
+        for sample in family.samples
     }
 
 
@@ -89,7 +91,9 @@ def test_the_pool_the_build_and_the_process_are_shown(sidecar: Sidecar) -> None:
     assert value(samples, "pool_in_use") + value(samples, "pool_idle") >= 1
     assert value(samples, "pool_waiting") == 0
     assert value(samples, "breaker_open") == 0
-    assert [labels for name, labels in samples if name == "memory_plugin_build_info" and ("version", __version__) in labels]
+    assert [
+        labels for name, labels in samples if name == "memory_plugin_build_info" and ("version", __version__) in labels
+    ]
     assert samples["process_resident_memory_bytes", frozenset()] > 1e6
 
 

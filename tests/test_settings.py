@@ -89,7 +89,7 @@ def test_bad_value_is_refused_by_variable_and_rule(variable: str, value: str, ru
     ("text", "expected"),
     [
         ("127.0.0.1:9100", ("127.0.0.1", 9100)),
-        (":9100", ("0.0.0.0", 9100)),  # noqa: S104
+        (":9100", ("0.0.0.0", 9100)),
         ("[::1]:1", ("::1", 1)),
         ("localhost:65535", ("localhost", 65535)),
     ],

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 import threading
+from contextlib import suppress
 from time import monotonic
 
 import psycopg
@@ -121,7 +122,6 @@ class Maintenance:
 
 
 def _cancel(link: Link) -> None:
-    try:
+    # A server that cannot be told to stop cannot be helped.
+    with suppress(psycopg.Error):
         link.conn.cancel_safe(timeout=CANCEL_SECONDS)
-    except psycopg.Error:
-        pass  # A server that cannot be told to stop cannot be helped.

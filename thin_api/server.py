@@ -90,7 +90,9 @@ def _server(address: str, settings: Settings) -> Any:
         backlog=BACKLOG,
         backpressure=CONNECTIONS,
         log_level=LogLevels.error,
-        log_dictconfig={"handlers": {name: {"class": f"{Handler.__module__}.Handler"} for name in ("console", "access")}},
+        log_dictconfig={
+            "handlers": {name: {"class": f"{Handler.__module__}.Handler"} for name in ("console", "access")}
+        },
         log_access=False,
         respawn_failed_workers=True,
         workers_kill_timeout=DRAIN,

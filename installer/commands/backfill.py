@@ -31,9 +31,13 @@ Examples:
 @click.option("--source-url", metavar="URL", help="Read agent_memories and workspaces from this database instead.")
 @click.option("--dry-run", is_flag=True, help="Count by workspace and namespace; write nothing to the store.")
 @click.option("--verify", is_flag=True, help="Compare contents, namespace by namespace, instead of writing.")
-@click.option("--sample", type=click.IntRange(min=1), metavar="N", help="With --verify: compare N namespaces taken at random.")
+@click.option(
+    "--sample", type=click.IntRange(min=1), metavar="N", help="With --verify: compare N namespaces taken at random."
+)
 @click.option("--ignore-new", is_flag=True, help="With --verify: leave out memories whose id the source does not have.")
-@click.option("--batch-size", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="Rows a transaction.")
+@click.option(
+    "--batch-size", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="Rows a transaction."
+)
 @click.option("--after", type=click.UUID, metavar="ID", help="Begin after this id, as an interrupted run told it.")
 @click.option(
     "--refused",
@@ -72,13 +76,13 @@ def command(
         if verify:
             _verify(doors, earlier, as_json, size=batch_size, sample=sample, ignore_new=ignore_new)
             return
-        tally = _run(doors, earlier, refused_file, size=batch_size, after=str(after) if after else None, dry_run=dry_run)
+        tally = _run(
+            doors, earlier, refused_file, size=batch_size, after=str(after) if after else None, dry_run=dry_run
+        )
     _tell(tally, settings, dry_run, as_json)
 
 
-def _run(
-    doors: Doors, earlier: Earlier, refused_file: Path, *, size: int, after: str | None, dry_run: bool
-) -> Tally:
+def _run(doors: Doors, earlier: Earlier, refused_file: Path, *, size: int, after: str | None, dry_run: bool) -> Tally:
     """Run, and say where to go on when interrupted."""
     tally = Tally()
     with RefusedFile(refused_file, keep=after is not None) as file, meter("backfill", earlier.rows) as shown:

@@ -81,7 +81,9 @@ def _opened(file: str) -> Iterator[BinaryIO]:
     try:
         with raw:
             if path.suffix == ".gz":
-                with gzip.GzipFile(filename=path.stem, fileobj=raw, mode="wb", compresslevel=_GZIP_LEVEL, mtime=0) as packed:
+                with gzip.GzipFile(
+                    filename=path.stem, fileobj=raw, mode="wb", compresslevel=_GZIP_LEVEL, mtime=0
+                ) as packed:
                     yield cast("BinaryIO", packed)
             else:
                 yield raw

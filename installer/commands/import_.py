@@ -38,8 +38,8 @@ Examples:
 def command(file: str, database_url: str | None, on_conflict: str, as_json: bool) -> None:
     """Read namespaces and memories from FILE, as `export` writes them.
 
-    A name ending in .gz is decompressed; `-` is standard input. One transaction: a line that breaks a rule is named, and
-    nothing is imported. created_at and ids are kept; a line without an id becomes a new memory.
+    A name ending in .gz is decompressed; `-` is standard input. One transaction: a line that breaks a rule is named,
+    and nothing is imported. created_at and ids are kept; a line without an id becomes a new memory.
     """
     settings = options.settings(database_url=database_url)
     with _opened(file) as source, store.session(settings, "import") as connection:
@@ -102,6 +102,8 @@ def _opened(file: str) -> Iterator[_Source]:
             else:
                 yield _Source(cast("BinaryIO", counted), size, lambda: counted.count)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ImportRefusedError(f"{file} is cut off or not gzip: {error}", hint="take a whole copy of the file") from None
+        raise ImportRefusedError(
+            f"{file} is cut off or not gzip: {error}", hint="take a whole copy of the file"
+        ) from None
     except OSError as error:
         raise BadSettingError(f"cannot read {file}: {error.strerror or error}") from None

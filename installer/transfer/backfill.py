@@ -1,4 +1,4 @@
-"""Bring the platform's earlier memories into the store, batch by batch; each batch is committed, and none is written twice."""
+"""Bring the platform's earlier memories into the store, batch by batch, none of it written twice."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def run(
     after: str | None = None,
     dry_run: bool = False,
 ) -> None:
-    """Read every row once, in order of id; count into `tally`, which is true after each batch, and note what is refused.
+    """Read every row once, in order of id; count into `tally`, true after each batch, and note what is refused.
 
     With `dry_run` every batch is judged and rolled back.
     """
@@ -95,7 +95,7 @@ def run(
         tally.refused += earlier.without_id
         tally.reasons[reason] += earlier.without_id
     while True:
-        staged, vector = _stage(doors, earlier, tally.last_id, size)
+        staged, _ = _stage(doors, earlier, tally.last_id, size)
         if not staged.rows:
             doors.target.rollback()
             return
@@ -131,7 +131,8 @@ def _make_namespaces(doors: Doors, wanted: list[str], made: set[str]) -> None:
     for name in wanted:
         if name not in made:
             doors.names.execute(
-                "select memory_plugin._start_namespace(%s, memory_plugin._kind_of_namespace(%s), null, null)", (name, name)
+                "select memory_plugin._start_namespace(%s, memory_plugin._kind_of_namespace(%s), null, null)",
+                (name, name),
             )
             made.add(name)
 
@@ -189,4 +190,4 @@ class RefusedFile:
                 self._file = self._path.open("a" if self._keep else "w", encoding="utf-8")
             except OSError as error:
                 raise BadSettingError(f"--refused: cannot write {self._path}: {error.strerror}") from None
-        print(json.dumps(asdict(refusal), ensure_ascii=False), file=self._file, flush=True)  # noqa: T201
+        print(json.dumps(asdict(refusal), ensure_ascii=False), file=self._file, flush=True)

@@ -30,7 +30,8 @@ held as (
     from memory_plugin.memory_records as r
     inner join wanted on r.namespace = wanted.namespace
     inner join memory_plugin.memory_namespaces as s on r.namespace = s.name
-    where (r.expires_at is null or r.expires_at > pg_catalog.now()) and (s.expires_at is null or s.expires_at > pg_catalog.now())
+    where (r.expires_at is null or r.expires_at > pg_catalog.now())
+        and (s.expires_at is null or s.expires_at > pg_catalog.now())
         and (not %(ignore_new)s or exists (
             select from pg_temp.memory_plugin_expected as e where e.namespace = r.namespace and e.id = r.id
         ))

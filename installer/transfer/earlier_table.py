@@ -53,7 +53,9 @@ def look(connection: Connection) -> Earlier:
     """Return the facts, or raise BadSettingError when the table is not there or not of the known shape."""
     columns = {str(name): str(kind) for name, kind in connection.execute(_COLUMNS, (TABLE,)).fetchall()}
     if not columns:
-        raise BadSettingError(f"there is no table {TABLE} in this database", hint="name the database that has it with --source-url")
+        raise BadSettingError(
+            f"there is no table {TABLE} in this database", hint="name the database that has it with --source-url"
+        )
     missing = [name for name in NEEDED if name not in columns]
     if missing:
         raise BadSettingError(f"{TABLE} has no column {', '.join(missing)}")
@@ -63,8 +65,8 @@ def look(connection: Connection) -> Earlier:
         raise BadSettingError(f"{TABLE}.embedding is of type {columns['embedding']}, not vector")
     parents, warnings = _parents(connection)
     return Earlier(
-        rows=store.number(connection, f"select pg_catalog.count(*) from {TABLE}"),  # noqa: S608
-        without_id=store.number(connection, f"select pg_catalog.count(*) from {TABLE} where id is null"),  # noqa: S608
+        rows=store.number(connection, f"select pg_catalog.count(*) from {TABLE}"),
+        without_id=store.number(connection, f"select pg_catalog.count(*) from {TABLE} where id is null"),
         embeddings="embedding" in columns,
         lineage=Lineage(parents),
         warnings=warnings,
@@ -73,7 +75,7 @@ def look(connection: Connection) -> Earlier:
 
 def groups(connection: Connection) -> list[Group]:
     """Return every workspace and scope that occur together."""
-    query = f"select workspace_id::text, scope::text from {TABLE} group by 1, 2 order by 1, 2"  # noqa: S608
+    query = f"select workspace_id::text, scope::text from {TABLE} group by 1, 2 order by 1, 2"
     return [(row[0], row[1]) for row in connection.execute(query).fetchall()]  # type: ignore[misc]
 
 
@@ -89,7 +91,9 @@ def batch(earlier: Earlier, after: str | None, size: int, only: Sequence[Group] 
             " where g.w is not distinct from workspace_id::text and g.s is not distinct from scope::text)"
         ).format([workspace for workspace, _ in only], [scope for _, scope in only])
         conditions.append(pairs)  # type: ignore[arg-type]
-    return sql.SQL("copy (select {} from {} where {} order by id fetch first {} rows with ties) to stdout (format binary)").format(
+    return sql.SQL(
+        "copy (select {} from {} where {} order by id fetch first {} rows with ties) to stdout (format binary)"
+    ).format(
         sql.SQL(", ".join([*select, "embedding"] if earlier.embeddings else select)),
         sql.SQL(TABLE),
         sql.SQL(" and ").join(conditions),

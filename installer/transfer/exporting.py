@@ -74,7 +74,7 @@ def write(
         sql.SQL(_NAMESPACE_LINE).format(expires_at=sql.SQL(_EXPIRY.format("n"))), wanted, named
     )
     count = _copy(connection, lines, out, meter)
-    conditions = [sql.SQL("r.namespace = any({})").format(list(namespaces))] if namespaces else []
+    conditions: list[sql.Composable] = [sql.SQL("r.namespace = any({})").format(list(namespaces))] if namespaces else []
     if not everything:
         conditions += [
             sql.SQL(_LIVE.format("r")),
@@ -97,7 +97,8 @@ def count(connection: Connection, namespaces: Sequence[str] = ()) -> int:
     """Return about how many lines `write` will write, expired rows counted in."""
     return store.number(
         connection,
-        "select (select pg_catalog.count(*) from memory_plugin.memory_records where %(all)s or namespace = any(%(names)s))"
+        "select (select pg_catalog.count(*) from memory_plugin.memory_records"
+        " where %(all)s or namespace = any(%(names)s))"
         " + (select pg_catalog.count(*) from memory_plugin.memory_namespaces where %(all)s or name = any(%(names)s))",
         {"all": not namespaces, "names": list(namespaces)},
     )
@@ -107,15 +108,17 @@ def _check_there(connection: Connection, namespaces: Sequence[str], everything: 
     """Refuse a name that would silently give an empty file."""
     live = "true" if everything else _LIVE.format("n")
     for name in namespaces:
-        query = f"select pg_catalog.count(*) from memory_plugin.memory_namespaces as n where n.name = %s and {live}"  # noqa: S608
+        query = f"select pg_catalog.count(*) from memory_plugin.memory_namespaces as n where n.name = %s and {live}"
         if not store.number(connection, query, (name,)):
-            raise BadSettingError(f"there is no live namespace {name}", hint="name one that is there; --all has expired ones too")
+            raise BadSettingError(
+                f"there is no live namespace {name}", hint="name one that is there; --all has expired ones too"
+            )
 
 
 def _copy(connection: Connection, query: sql.Composed, out: BinaryIO, meter: Meter) -> int:
     """Copy the one text column of a query to `out` and return how many rows it had."""
     rows = 0
-    lines: list[bytes | memoryview] = []
+    lines: list[bytes | bytearray | memoryview] = []
     statement = sql.SQL("copy ({}) to stdout (format binary)").format(query)
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         for message in copy:

@@ -21,7 +21,7 @@ _CHUNK = 1 << 20
 _STAGING = "memory_plugin_import"
 
 # Control characters that JSON text never holds quote and separate, so that CSV takes every line as it is. Should a file
-# hold them all the same, they become one that JSON refuses; and a lone carriage return, which would end a CSV row, a tab.
+# hold them all the same, they become one that JSON refuses; and a lone carriage return, which would end a row, a tab.
 _FORBIDDEN = bytes.maketrans(b"\x00\x01\x02\r", b"\x03\x03\x03\t")
 _END_OF_DATA = re.compile(rb"^\\\.[ \t]*$", re.MULTILINE)
 
@@ -51,7 +51,7 @@ with rows as (
     from pg_temp.{_STAGING}_checked as c
 )
 select c.n,
-    case c.line_type when 'namespace' then 'namespace ' || c.namespace else 'memory ' || c.id || ' in ' || c.namespace end
+    case c.line_type when 'namespace' then 'namespace ' else 'memory ' || c.id || ' in ' end || c.namespace
     || case when c.place > 1 then ' stands in an earlier line too' else ' is in the store' end
 from rows as c
 left join memory_plugin.memory_namespaces as n on c.line_type = 'namespace' and n.name = c.namespace
@@ -93,13 +93,18 @@ from pg_temp.{_STAGING}_checked as c where c.line_type = 'memory' order by c.n
 on conflict (namespace, id) do {{otherwise}}
 """
 # A file without embeddings must not take away those of memories whose text is still the same.
-_EMBEDDING = "case when r.content = excluded.content then coalesce(excluded.embedding, r.embedding) else excluded.embedding end"
+_EMBEDDING = (
+    "case when r.content = excluded.content then coalesce(excluded.embedding, r.embedding) else excluded.embedding end"
+)
 _UPDATE_MEMORY = f"""update set
     content = excluded.content, kind = excluded.kind, source = excluded.source, expires_at = excluded.expires_at,
     propagation = excluded.propagation, pin = excluded.pin, embedding = {_EMBEDDING}
 where (r.content, r.kind, r.source, r.expires_at, r.propagation, r.pin)
-    is distinct from (excluded.content, excluded.kind, excluded.source, excluded.expires_at, excluded.propagation, excluded.pin)
-    or (excluded.embedding is not null and (r.embedding is null or r.embedding operator({{vector}}.<>) excluded.embedding))"""
+    is distinct from (
+        excluded.content, excluded.kind, excluded.source, excluded.expires_at, excluded.propagation, excluded.pin
+    )
+    or (excluded.embedding is not null
+        and (r.embedding is null or r.embedding operator({{vector}}.<>) excluded.embedding))"""
 
 
 @dataclass(frozen=True)
@@ -182,10 +187,12 @@ def _stage(connection: Connection, source: BinaryIO, meter: Meter, done: Callabl
 
 def _refuse_bad_lines(connection: Connection) -> None:
     """Name the first lines that break a rule, if any does."""
-    bad = store.number(connection, f"select pg_catalog.count(*) from pg_temp.{_STAGING}_checked where refusal is not null")  # noqa: S608
+    bad = store.number(
+        connection, f"select pg_catalog.count(*) from pg_temp.{_STAGING}_checked where refusal is not null"
+    )
     if bad:
         shown = connection.execute(
-            f"select n, refusal from pg_temp.{_STAGING}_checked where refusal is not null order by n limit {_SHOWN}"  # noqa: S608
+            f"select n, refusal from pg_temp.{_STAGING}_checked where refusal is not null order by n limit {_SHOWN}"
         ).fetchall()
         raise ImportRefusedError(_listed([f"line {n}: {refusal}" for n, refusal in shown], bad))
 
@@ -194,7 +201,7 @@ def _refuse_conflicts(connection: Connection) -> None:
     """Name the first rows that are already there, if any is."""
     found = connection.execute(f"{_CONFLICTS} limit {_SHOWN}").fetchall()
     if found:
-        total = store.number(connection, f"select pg_catalog.count(*) from ({_CONFLICTS}) as conflicts")  # noqa: S608
+        total = store.number(connection, f"select pg_catalog.count(*) from ({_CONFLICTS}) as conflicts")
         hint = "import with --on-conflict skip (keep the store's) or update (take the file's)"
         raise ConflictError(_listed([f"line {n}: {what}" for n, what in found], total), hint=hint)
 

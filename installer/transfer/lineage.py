@@ -26,8 +26,8 @@ class Lineage:
     def route(self, workspace: str | None, scope: str | None) -> Route:
         """Return where a memory of this workspace and scope goes.
 
-        LOCAL stays with its workspace. TEAM goes to the parent, or to the workspace itself at the root. GLOBAL goes to the
-        root. Where the tree has no answer (a workspace or parent that is not there, a circle), there is a reason instead.
+        LOCAL stays with its workspace. TEAM goes to the parent, or to the workspace itself at the root. GLOBAL goes to
+        the root. Where the tree has no answer (a workspace or parent that is not there, a circle), there is a reason.
         """
         if workspace is None:
             return Route(reason="workspace_id is null")

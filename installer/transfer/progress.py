@@ -68,7 +68,9 @@ class _Amount(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         """Return the column's text."""
-        return Text(amount(int(task.completed), None if task.total is None else int(task.total), task.speed or 0, self._unit))
+        return Text(
+            amount(int(task.completed), None if task.total is None else int(task.total), task.speed or 0, self._unit)
+        )
 
 
 class _Plain:

@@ -1,4 +1,4 @@
-"""One batch of earlier memories in the store's database: staged, routed, judged, written. Rows never pass through Python."""
+"""One batch of earlier memories in the store's database: staged, routed, judged, written, outside Python."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ select
         memory_plugin._refusal(g.namespace, s.content, 'fact', 'agent', null, null, s.embedding)
     ) as reason
 from pg_temp.memory_plugin_backfill_staged as s
-inner join pg_catalog.unnest(%s::text[], %s::text[], %s::text[], %s::text[]) as g (workspace_id, scope, namespace, reason)
+inner join pg_catalog.unnest(%s::text[], %s::text[], %s::text[], %s::text[]) as g (
+    workspace_id, scope, namespace, reason
+)
     on coalesce(g.workspace_id, '') = coalesce(s.workspace_id, '') and coalesce(g.scope, '') = coalesce(s.scope, '')
 order by s.place
 """
@@ -151,7 +153,9 @@ def refused(connection: Connection) -> list[Refused]:
 
 def wanted_namespaces(connection: Connection) -> list[str]:
     """Return the namespaces that rows of this batch go to."""
-    query = "select distinct namespace from pg_temp.memory_plugin_backfill where reason is null and same is null order by 1"
+    query = (
+        "select distinct namespace from pg_temp.memory_plugin_backfill where reason is null and same is null order by 1"
+    )
     return [str(row[0]) for row in connection.execute(query).fetchall()]
 
 
@@ -163,7 +167,9 @@ def write(connection: Connection) -> int:
 
 def _judge(connection: Connection, earlier: Earlier) -> None:
     """Give each row its namespace, or the reason against it."""
-    groups = connection.execute("select distinct workspace_id, scope from pg_temp.memory_plugin_backfill_staged").fetchall()
+    groups = connection.execute(
+        "select distinct workspace_id, scope from pg_temp.memory_plugin_backfill_staged"
+    ).fetchall()
     routes = [(workspace, scope, earlier.lineage.route(workspace, scope)) for workspace, scope in groups]  # type: ignore[arg-type]
     connection.execute(
         _JUDGE,

@@ -56,7 +56,8 @@ def begin(connection: Connection, settings: Settings) -> sql.Identifier:
     waiting.prepare_transaction(connection, settings)
     connection.execute("set local timezone = 'UTC'")
     row = connection.execute(_LOOK).fetchone()
-    assert row is not None  # one row, whatever is there
+    if row is None:
+        raise VerifyFailedError("the catalogue gave no answer")
     found, complete, owned, vector_schema, role = row
     if not found or not complete:
         raise VerifyFailedError(
@@ -74,12 +75,14 @@ def begin(connection: Connection, settings: Settings) -> sql.Identifier:
 def one(connection: Connection, query: str | sql.Composed, parameters: object = None) -> tuple[object, ...]:
     """Return the single row of a query."""
     row = connection.execute(query, parameters).fetchone()  # type: ignore[call-overload]
-    assert row is not None  # every caller asks for aggregates
+    if row is None:
+        raise LookupError("an aggregate without a row")
     return tuple(row)
 
 
 def number(connection: Connection, query: str | sql.Composed, parameters: object = None) -> int:
     """Return the single number of a query."""
     value = one(connection, query, parameters)[0]
-    assert isinstance(value, int)
+    if not isinstance(value, int):
+        raise TypeError("a count that is no number")
     return value

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Provide the full test server: PostgreSQL with plpython3u and pgvector, from the distribution's packages.
+# Provide the full test server: PostgreSQL with plpython3u and pgvector, from the distribution's packages; and PgBouncer.
 #
 #   full_server.sh          install what is missing (root or passwordless sudo); do nothing when it is there
 #   full_server.sh --find   install nothing; print the server's bin directory, exit 1 when there is none
 #
 # Without --find nothing is installed either when MEMORY_PLUGIN_TEST_DATABASE_URL names a server or a Docker
-# engine answers: the tests take those first. Exit status: 0 ready, 1 not there, 3 cannot be provided here.
+# engine answers: the tests take those first. PgBouncer is installed all the same; a machine that cannot have it goes
+# on, and pytest says what was not run. Exit status: 0 ready, 1 not there, 3 cannot be provided here.
 # The last line of standard output is the bin directory; everything said to people goes to standard error.
 set -euo pipefail
 
@@ -76,9 +77,33 @@ build_pgvector() {
     "${as_root[@]}" make -s -C "$scratch"/source/pgvector-*/ install OPTFLAGS= with_llvm=no PG_CONFIG="$pg_config" >&2
 }
 
+provide_pooler() {
+    ! PATH="$PATH:/usr/sbin" command -v pgbouncer >/dev/null || return 0
+    if [ "${#as_root[@]}" -eq 0 ] || ! command -v apt-get >/dev/null; then
+        say "cannot provide PgBouncer: that takes apt-get, as root or with passwordless sudo"
+        return 0
+    fi
+    say "installing PgBouncer"
+    # The tests start their own: let the package not start a service on port 6432.
+    if [ ! -e /usr/sbin/policy-rc.d ]; then
+        policy=/usr/sbin/policy-rc.d
+        printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
+        "${as_root[@]}" chmod 755 "$policy"
+    fi
+    apt_install pgbouncer || say "PgBouncer could not be installed; going on"
+    drop_policy
+}
+
+drop_policy() {
+    [ -z "$policy" ] || "${as_root[@]}" rm -f "$policy"
+    policy=''
+}
+
 scratch=''
 held_back=''
+policy=''
 clean_up() {
+    drop_policy
     [ -z "$scratch" ] || rm -rf "$scratch"
     [ -z "$held_back" ] || "${as_root[@]}" rm -f "$held_back"
 }
@@ -88,6 +113,14 @@ if [ "${1:-}" = --find ]; then
     find_server
     exit
 fi
+if [ "$(id -u)" -eq 0 ]; then
+    as_root=(env)
+elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+    as_root=(sudo -n)
+else
+    as_root=()
+fi
+provide_pooler
 if [ -n "${MEMORY_PLUGIN_TEST_DATABASE_URL:-}" ]; then
     say "MEMORY_PLUGIN_TEST_DATABASE_URL names the full server; nothing to install"
     exit 0
@@ -100,13 +133,7 @@ if command -v docker >/dev/null && timeout 10 docker info >/dev/null 2>&1; then
     exit 0
 fi
 
-if [ "$(id -u)" -eq 0 ]; then
-    as_root=(env)
-elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
-    as_root=(sudo -n)
-else
-    cannot "neither root nor passwordless sudo, and no Docker engine answers"
-fi
+[ "${#as_root[@]}" -gt 0 ] || cannot "neither root nor passwordless sudo, and no Docker engine answers"
 command -v apt-get >/dev/null || cannot "this is neither Debian nor Ubuntu"
 # shellcheck source=/dev/null
 . /etc/os-release

@@ -1,0 +1,34 @@
+"""The tables of docs/operations.md against the code they describe."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+from memory_plugin.installer import errors
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "docs" / "operations.md").read_text()
+
+
+def section(title: str) -> str:
+    """Return the text of one section."""
+    return TEXT.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def test_every_exit_code_is_listed_with_its_sentence_and_advice() -> None:
+    classes = [
+        error for _, error in inspect.getmembers(errors, inspect.isclass) if issubclass(error, errors.InstallError)
+    ]
+    wanted = {f"| {c.exit_code} | {(c.__doc__ or '').splitlines()[0]} | {c.default_hint} |" for c in classes}
+    listed = {line for line in section("Exit codes").splitlines() if re.match(r"\| [1-9]", line)}
+    assert listed == wanted
+    assert len({c.exit_code for c in classes}) == len(classes)
+
+
+def test_every_variable_that_the_program_reads_is_listed() -> None:
+    sources = [path.read_text() for room in ("installer", "thin_api") for path in (ROOT / room).rglob("*.py")]
+    read = set(re.findall(r"\bMEMORY_(?:PLUGIN|V2)_[A-Z_]+[A-Z]\b", "\n".join(sources))) | {"DATABASE_URL"}
+    listed = set(re.findall(r"^\| `([A-Z_0-9]+)` \|", section("Environment"), re.MULTILINE))
+    assert listed == read

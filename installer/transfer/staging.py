@@ -33,7 +33,7 @@ select
         memory_plugin._refusal(g.namespace, s.content, 'fact', 'agent', null, null, s.embedding)
     ) as reason
 from pg_temp.memory_plugin_backfill_staged as s
-inner join pg_catalog.unnest(%s::text[], %s::text[], %s::text[], %s::text[]) as g (
+inner join unnest(%s::text[], %s::text[], %s::text[], %s::text[]) as g (
     workspace_id, scope, namespace, reason
 )
     on coalesce(g.workspace_id, '') = coalesce(s.workspace_id, '') and coalesce(g.scope, '') = coalesce(s.scope, '')

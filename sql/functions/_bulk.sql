@@ -69,31 +69,44 @@ begin
         type json, name json, namespace json, id json, content json, kind json, source json, expires_at json,
         propagation json, pin json, embedding json, metadata json, created_at json
     );
-    line_type := _json_text('type', v_line.type);
-    perform _check_choice('type', line_type, array['namespace', 'memory']);
-    kind := _json_text('kind', v_line.kind);
-    expires_at := _check_time('expires_at', _json_time('expires_at', v_line.expires_at));
-    created_at := coalesce(_check_time('created_at', _json_time('created_at', v_line.created_at)), now());
+    line_type := case json_typeof(v_line.type) when 'string' then v_line.type #>> '{}' else _json_text('type', v_line.type) end;
+    kind := case json_typeof(v_line.kind) when 'string' then v_line.kind #>> '{}' else _json_text('kind', v_line.kind) end;
+    -- A rule's function costs more than all the rest of a line. It is asked wherever the value could break its rule.
+    if v_line.expires_at is not null then
+        expires_at := _check_time('expires_at', _json_time('expires_at', v_line.expires_at));
+    end if;
+    if v_line.created_at::text
+        ~ '^"2[0-9]{3}-(0[1-9]|1[0-2])-([01][1-9]|10|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]{1,6})?(Z|[+]00:00)"$'
+    then
+        created_at := btrim(v_line.created_at::text, '"')::timestamptz;
+    else
+        created_at := coalesce(_check_time('created_at', _json_time('created_at', v_line.created_at)), now());
+    end if;
     if line_type = 'namespace' then
-        namespace := _json_text('name', v_line.name);
-        perform _check_namespace('name', namespace);
-        perform _check_choice('kind', kind, array['workspace', 'team', 'org', 'custom']);
+        namespace := case json_typeof(v_line.name) when 'string' then v_line.name #>> '{}' else _json_text('name', v_line.name) end;
         metadata := _json_object('metadata', v_line.metadata);
         return;
     end if;
-    namespace := _json_text('namespace', v_line.namespace);
-    content := _json_text('content', v_line.content);
-    source := _json_text('source', v_line.source);
-    propagation := _json_object('propagation', v_line.propagation);
-    pin := coalesce(_json_boolean('pin', v_line.pin), false);
-    embedding := _check_embedding(_json_embedding(v_line.embedding));
-    v_id_text := _json_text('id', v_line.id);
+    namespace := case json_typeof(v_line.namespace) when 'string' then v_line.namespace #>> '{}' else _json_text('namespace', v_line.namespace) end;
+    content := case json_typeof(v_line.content) when 'string' then v_line.content #>> '{}' else _json_text('content', v_line.content) end;
+    source := case json_typeof(v_line.source) when 'string' then v_line.source #>> '{}' else _json_text('source', v_line.source) end;
+    if v_line.propagation is not null then
+        propagation := _json_object('propagation', v_line.propagation);
+    end if;
+    pin := v_line.pin is not null and coalesce(_json_boolean('pin', v_line.pin), false);
+    if v_line.embedding is not null then
+        embedding := _check_embedding(_json_embedding(v_line.embedding));
+    end if;
+    v_id_text := case json_typeof(v_line.id) when 'string' then v_line.id #>> '{}' else _json_text('id', v_line.id) end;
     if v_id_text !~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' then
         refusal := 'id must be a UUID';
         return;
     end if;
     id := coalesce(v_id_text::uuid, gen_random_uuid());
-    refusal := _refusal(namespace, content, kind, source, expires_at, propagation, embedding);
+    -- A visible ASCII character is no white space.
+    if content is null or (content !~ '[!-~]' and _trim(content) = '') then
+        refusal := 'content must not be blank';
+    end if;
 exception
     when sqlstate 'MP001' or sqlstate 'MP002' or data_exception or program_limit_exceeded then
         refusal := sqlerrm;
@@ -101,5 +114,27 @@ end
 $function$;
 
 comment on function memory_plugin._import_line(json) is
-    'One line of an export, read and checked: line_type is namespace (its name in namespace) or memory; refusal is the '
-    'first rule that the line breaks, else null.';
+    'One line of an export, read and checked but for type, namespace, kind and source, which are few and checked by '
+    '_import_group. A namespace line has its name in namespace. refusal is the first rule that the line breaks, else null.';
+
+create or replace function memory_plugin._import_group(p_line_type text, p_namespace text, p_kind text, p_source text)
+returns text
+language plpgsql immutable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+begin
+    perform _check_choice('type', p_line_type, array['namespace', 'memory']);
+    if p_line_type = 'namespace' then
+        perform _check_namespace('name', p_namespace);
+        perform _check_choice('kind', p_kind, array['workspace', 'team', 'org', 'custom']);
+        return null;
+    end if;
+    return _refusal(p_namespace, 'content is checked line by line', p_kind, p_source, null, null, null);
+exception
+    when sqlstate 'MP001' then
+        return sqlerrm;
+end
+$function$;
+
+comment on function memory_plugin._import_group(text, text, text, text) is
+    'Why the lines of an export that share these values are refused; null where they are not.';

@@ -1,0 +1,231 @@
+"""Moving data: export, import and backfill, as an operator calls them."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fixtures.installing import connected, rows
+from fixtures.sidecars import PROGRAM, clean_env
+
+MEMORIES = (
+    "select namespace, id::text, content, kind, source, pin, created_at, expires_at, propagation "
+    "from memory_plugin.memory_records"
+)
+LIVE = "select namespace, content from memory_plugin.memory_records order by 1, 2"
+
+
+def program(
+    database: str, *arguments: str, stdin: str | None = None, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the console script on a database."""
+    return subprocess.run(
+        [PROGRAM, *arguments],
+        env=clean_env(MEMORY_PLUGIN_DATABASE_URL=database),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=cwd,
+    )
+
+
+def ok(done: subprocess.CompletedProcess[str]) -> str:
+    """Return what a successful run printed."""
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def fill(database: str) -> None:
+    """Store a few memories of every shape."""
+    with connected(database) as connection:
+        connection.execute(
+            "select memory_plugin.upsert_namespace('team:a', 'team', '2999-01-01', metadata => '{\"a\": [1, \"ü\"]}')"
+        )
+        connection.execute(
+            "select memory_plugin.commit_memory('team:a', %s, pin => true, propagation => '{\"x\": 1}')",
+            ['tab\t"q" \\ \n🙂'],
+        )
+        connection.execute(
+            "select memory_plugin.commit_memory('team:a', 'short', expires_at => '2998-01-01', kind => 'summary')"
+        )
+        connection.execute(
+            "select memory_plugin.commit_memory('org:b', 'vector', embedding => %s)", [str([1.0] + [0.5] * 1535)]
+        )
+        connection.execute("select memory_plugin.commit_memory('org:b', 'gone', expires_at => '2020-01-01')")
+
+
+@pytest.mark.parametrize("name", ["memories.ndjson", "memories.ndjson.gz"])
+def test_what_is_exported_imports_as_it_was(database: str, empty_database: str, tmp_path: Path, name: str) -> None:
+    fill(database)
+    file = tmp_path / name
+    ok(program(database, "export", "--embeddings", str(file)))
+    ok(program(empty_database, "install"))
+    ok(program(empty_database, "import", str(file)))
+    live = f"{MEMORIES} where content <> 'gone' order by 1, 2"
+    assert rows(empty_database, live) == rows(database, live)
+    assert len(rows(empty_database, MEMORIES)) == 3
+    both = "select name, kind, expires_at, metadata, created_at from memory_plugin.memory_namespaces order by 1"
+    assert rows(empty_database, both) == rows(database, both)
+    embedding = "select embedding::text from memory_plugin.memory_records where content = 'vector'"
+    assert rows(empty_database, embedding) == rows(database, embedding)
+    ok(program(empty_database, "import", str(file)))
+    assert len(rows(empty_database, MEMORIES)) == 3
+
+
+def test_an_export_is_json_lines_and_can_be_narrowed(database: str, tmp_path: Path) -> None:
+    fill(database)
+    lines = [json.loads(line) for line in ok(program(database, "export", "-", "--namespace", "org:b")).splitlines()]
+    assert [(line["type"], line.get("name") or line.get("namespace")) for line in lines] == [
+        ("namespace", "org:b"),
+        ("memory", "org:b"),
+    ]
+    assert "embedding" not in lines[1]
+    ok(program(database, "export", str(tmp_path / "all.gz"), "--all"))
+    with gzip.open(tmp_path / "all.gz", "rt") as everything:
+        assert sum('"gone"' in line for line in everything) == 1
+
+
+def test_a_conflict_is_skipped_updated_or_refused_as_asked(database: str) -> None:
+    memory_id = str(uuid.uuid4())
+    with connected(database) as connection:
+        connection.execute("select memory_plugin.commit_memory('team:a', 'old', id => %s)", [memory_id])
+    line = json.dumps(
+        {"type": "memory", "id": memory_id, "namespace": "team:a", "content": "new", "kind": "fact", "source": "agent"}
+    )
+    ok(program(database, "import", "-", stdin=line))
+    assert rows(database, LIVE) == [("team:a", "old")]
+    refused = program(database, "import", "-", "--on-conflict", "error", stdin=line)
+    assert refused.returncode == 29
+    assert rows(database, LIVE) == [("team:a", "old")]
+    ok(program(database, "import", "-", "--on-conflict", "update", stdin=line))
+    assert rows(database, LIVE) == [("team:a", "new")]
+
+
+GOOD = {"type": "memory", "namespace": "team:a", "content": "fine", "kind": "fact", "source": "agent"}
+
+
+@pytest.mark.parametrize(
+    ("bad", "word"),
+    [
+        ("{", "line 2"),
+        ({**GOOD, "content": " "}, "content"),
+        ({**GOOD, "kind": "rumour"}, "kind"),
+        ({**GOOD, "namespace": "no name"}, "namespace"),
+        ({**GOOD, "embedding": [1, 2]}, "1536"),
+        ({**GOOD, "id": "x"}, "id"),
+        ({**GOOD, "type": "dream"}, "type"),
+    ],
+)
+def test_a_line_that_breaks_a_rule_is_named_and_nothing_is_imported(database: str, bad: Any, word: str) -> None:
+    text = bad if isinstance(bad, str) else json.dumps(bad)
+    done = program(database, "import", "-", stdin=f"{json.dumps(GOOD)}\n{text}\n")
+    assert done.returncode == 28
+    assert "line 2" in done.stdout + done.stderr
+    assert word in done.stdout + done.stderr
+    assert rows(database, LIVE) == []
+
+
+@pytest.fixture
+def earlier(database: str) -> dict[str, str]:
+    """Make the platform's earlier tables with a tree of workspaces; return their ids by name."""
+    ids = {
+        name: str(uuid.uuid4()) for name in ("root", "child", "leaf", "alone", "ring1", "ring2", "orphan", "missing")
+    }
+    with connected(database) as connection:
+        connection.execute("create table public.workspaces (id uuid primary key, parent_id uuid)")
+        connection.execute(
+            "create table public.agent_memories (id uuid primary key, workspace_id uuid not null, content text, "
+            "scope text, namespace text, created_at timestamptz not null default now(), updated_at timestamptz, "
+            "embedding vector(1536))"
+        )
+        parents = {"child": "root", "leaf": "child", "ring1": "ring2", "ring2": "ring1", "orphan": "missing"}
+        for name in ("root", "child", "leaf", "alone", "ring1", "ring2", "orphan"):
+            connection.execute(
+                "insert into public.workspaces values (%s, %s)", [ids[name], ids.get(parents.get(name, ""))]
+            )
+        for name in ("root", "child", "leaf", "ring1", "orphan"):
+            for scope in ("LOCAL", "TEAM", "GLOBAL"):
+                connection.execute(
+                    "insert into public.agent_memories (id, workspace_id, content, scope, created_at) "
+                    "values (gen_random_uuid(), %s, %s, %s, '2024-05-06 07:08:09+00')",
+                    [ids[name], f"{name} {scope}", scope],
+                )
+        connection.execute(
+            "insert into public.agent_memories (id, workspace_id, content, scope) "
+            "values (gen_random_uuid(), %s, ' ', 'LOCAL')",
+            [ids["root"]],
+        )
+        connection.execute("set search_path = public, memory_plugin")
+    return ids
+
+
+@pytest.fixture
+def database(make_database: Callable[[], str]) -> str:
+    """Return a database whose pgvector a plain search_path finds, as an earlier platform's would."""
+    return make_database()
+
+
+@pytest.fixture
+def make_database(new_empty_database: Callable[[], str]) -> Callable[[], str]:
+    """Return a maker of installed databases with pgvector in public."""
+
+    def make() -> str:
+        url = new_empty_database()
+        rows(url, "create extension vector")
+        ok(program(url, "install"))
+        return url
+
+    return make
+
+
+def test_a_backfill_places_every_scope_and_refuses_what_the_tree_cannot_answer(
+    database: str, earlier: dict[str, str], tmp_path: Path
+) -> None:
+    dry = ok(program(database, "backfill", "--dry-run", cwd=tmp_path))
+    assert rows(database, LIVE) == []
+    assert f"org:{earlier['root']}" in dry
+    done = program(database, "backfill", "--json", cwd=tmp_path)
+    ok(done)
+    expected = {
+        (f"workspace:{earlier[name]}", f"{name} LOCAL") for name in ("root", "child", "leaf", "ring1", "orphan")
+    } | {
+        (f"team:{earlier['root']}", "root TEAM"),
+        (f"team:{earlier['root']}", "child TEAM"),
+        (f"team:{earlier['child']}", "leaf TEAM"),
+        (f"org:{earlier['root']}", "root GLOBAL"),
+        (f"org:{earlier['root']}", "child GLOBAL"),
+        (f"org:{earlier['root']}", "leaf GLOBAL"),
+    }
+    have = set(rows(database, LIVE))
+    # A circle's parent is known though its root is not.
+    assert expected <= have <= expected | {(f"team:{earlier['ring2']}", "ring1 TEAM")}
+    kept = (
+        "select count(*) from memory_plugin.memory_records r "
+        "join public.agent_memories a using (id, created_at, content)"
+    )
+    assert rows(database, kept) == [(len(have),)]
+    refused = (tmp_path / "backfill-refused.ndjson").read_text().splitlines()
+    assert len(refused) == 16 - len(have)
+    assert all("reason" in json.loads(line) for line in refused)
+
+
+def test_a_backfill_repeats_without_a_duplicate_and_verifies(
+    database: str, earlier: dict[str, str], tmp_path: Path
+) -> None:
+    ok(program(database, "backfill", cwd=tmp_path))
+    before = rows(database, f"{MEMORIES} order by 2")
+    ok(program(database, "backfill", "--batch-size", "2", cwd=tmp_path))
+    assert rows(database, f"{MEMORIES} order by 2") == before
+    ok(program(database, "backfill", "--verify", cwd=tmp_path))
+    rows(database, "update memory_plugin.memory_records set content = 'changed' where content = 'leaf TEAM'")
+    mismatch = program(database, "backfill", "--verify", cwd=tmp_path)
+    assert mismatch.returncode == 27
+    assert f"team:{earlier['child']}" in mismatch.stdout + mismatch.stderr

@@ -1,3 +1,9 @@
 """Name the suite's plugins, one per concern."""
 
-pytest_plugins = ("fixtures.servers", "fixtures.databases", "fixtures.sidecars", "fixtures.contract", "fixtures.pgbouncer")
+pytest_plugins = (
+    "fixtures.servers",
+    "fixtures.databases",
+    "fixtures.sidecars",
+    "fixtures.contract",
+    "fixtures.pgbouncer",
+)

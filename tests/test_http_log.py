@@ -164,7 +164,7 @@ def test_listening_beyond_loopback_is_warned_of_loudly(database: str, tmp_path: 
         address = f"{host}:{free_port()}"
         with started(database, tmp_path / "log", MEMORY_PLUGIN_LISTEN_ADDR=address) as log_file:
             # Only then is the server up, and what it says of its address said.
-            wait_until(lambda: "database_reachable" in log_file.read_text(), "the start")  # noqa: B023
+            wait_until(lambda: "database_reachable" in log_file.read_text(), "the start")
             assert (" WARNING LISTENING_BEYOND_LOOPBACK " in log_file.read_text()) is warned
 
 

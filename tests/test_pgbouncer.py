@@ -40,9 +40,7 @@ def dbname(url: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def pooled_sidecar(
-    pooler: Pooler, module_database: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Sidecar]:
+def pooled_sidecar(pooler: Pooler, module_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
     """Return a sidecar whose every connection is PgBouncer's."""
     log_file = tmp_path_factory.mktemp("pooled") / "sidecar.log"
     with running_sidecar(pooler.url(dbname(module_database), SEARCH_PATH), log_file) as running:
@@ -98,5 +96,8 @@ def test_upkeep_runs_through_it_and_strands_no_lock(
         clock = Maintenance(url, 0)
         assert clock.round() == ""
         assert clock.rounds["done"] == 1
-    query = "select from pg_locks where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())"
+    query = (
+        "select from pg_locks where locktype = 'advisory' "
+        "and database = (select oid from pg_database where datname = current_database())"
+    )
     assert conn.execute(query).fetchall() == []

@@ -40,7 +40,8 @@ where s.line is not null
 _CHECK_GROUPS = f"""
 update pg_temp.{_STAGING}_checked as c set refusal = judged.refusal
 from (
-    select line_type, namespace, kind, source, memory_plugin._import_group(line_type, namespace, kind, source) as refusal
+    select line_type, namespace, kind, source,
+        memory_plugin._import_group(line_type, namespace, kind, source) as refusal
     from pg_temp.{_STAGING}_checked where refusal is null group by 1, 2, 3, 4
 ) as judged
 where c.refusal is null and judged.refusal is not null

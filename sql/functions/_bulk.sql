@@ -116,7 +116,8 @@ $function$;
 
 comment on function memory_plugin._import_line(json) is
     'One line of an export, read and checked but for type, namespace, kind and source, which are few and checked by '
-    '_import_group. A namespace line has its name in namespace. refusal is the first rule that the line breaks, else null.';
+    '_import_group. A namespace line has its name in namespace. refusal is the first rule that the line breaks, '
+    'else null.';
 
 create or replace function memory_plugin._import_group(p_line_type text, p_namespace text, p_kind text, p_source text)
 returns text

@@ -174,5 +174,7 @@ comment on function memory_plugin._fuse(
     memory_plugin._candidate[], memory_plugin._candidate[], memory_plugin._lexical_plan, @extschema:vector@.vector,
     memory_plugin._filter, double precision, double precision
 ) is
-    'The lists of both arms as one, unordered: the weighted mean of both scores, each brought to 0 to 1, plus 0.3 (the '
-    'setting memory_plugin.neighbour_weight) of the better of the memories before and after, brought to 0 to 1 again.';
+    'The lists of both arms as one, unordered: the weighted mean of both scores, each brought to 0 to 1, plus '
+    '0.3 (the '
+    'setting memory_plugin.neighbour_weight) of the better of the memories before and after, brought to 0 to 1 '
+    'again.';

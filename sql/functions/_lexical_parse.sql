@@ -98,5 +98,6 @@ $function$;
 
 comment on function memory_plugin._lexical_parse(text, boolean) is
     'What a query asks: its words, any of which may match; "a phrase", which counts as one more word, and must occur '
-    'in a query of phrases only; -word and -"a phrase", which must not occur. Scripts written without spaces are asked '
+    'in a query of phrases only; -word and -"a phrase", which must not occur. Scripts written without spaces '
+    'are asked '
     'by pairs of neighbouring characters.';

@@ -10,7 +10,8 @@ begin
         where n.nspname = 'memory_plugin'
     ) then
         comment on schema memory_plugin is
-            'Memory for AI agents: tables, rules and search. Start at \df memory_plugin.* ; every function has a comment.';
+            'Memory for AI agents: tables, rules and search. Start at \df memory_plugin.* ; every function has '
+            'a comment.';
     end if;
 end
 $migration$;

@@ -12,7 +12,8 @@ create type memory_plugin._lexical_plan as (
 );
 
 comment on type memory_plugin._lexical_plan is
-    'terms: lexemes and phrases, grams: pieces of text; any of them may match. required: what must and must not occur; '
+    'terms: lexemes and phrases, grams: pieces of text; any of them may match. required: what must and must not '
+    'occur; '
     'present and absent: the same as patterns of ilike. weights: inverse document frequencies of terms, then grams; '
     'average_length: of a memory in the namespaces searched; k1 and b: the parameters of BM25.';
 

@@ -97,6 +97,17 @@ def test_the_command_runs_with_a_served_store_behind_its_url(empty_database: str
 
 
 @pytest.mark.servers("any")
+def test_a_fresh_store_gets_the_dimensions_that_the_boot_names(empty_database: str) -> None:
+    done = boot(*ASK, options=("--dimensions", "384"), DATABASE_URL=empty_database, **here())
+    assert (done.returncode, done.stdout) == (0, "200\n"), done.stderr
+    refused = boot(
+        *SHOW, DATABASE_URL=empty_database, MEMORY_PLUGIN_DIMENSIONS="768", MEMORY_PLUGIN_REQUIRED="1", **here()
+    )
+    assert refused.returncode == 20
+    assert "384" in refused.stderr.splitlines()[-1]
+
+
+@pytest.mark.servers("any")
 def test_a_loopback_url_says_where_the_bundled_sidecar_listens(empty_database: str) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     done = boot(*SHOW, DATABASE_URL=empty_database, MEMORY_PLUGIN_URL=url)

@@ -9,10 +9,11 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from typing import Any
 
 import click
 
-from memory_plugin.installer import api, dsn
+from memory_plugin.installer import api, dsn, options
 from memory_plugin.installer.boot_decision import BUNDLED, EXTERNAL, decide
 from memory_plugin.installer.errors import InstallError, ServerUnreachableError, SidecarFailedError
 from memory_plugin.installer.settings import Settings, from_env, split_listen_addr
@@ -29,8 +30,9 @@ RETRY_SECONDS = 0.5
     show_default=True,
     help="Longest wait for the sidecar's health.",
 )
+@options.wishes
 @click.argument("arguments", nargs=-1, required=True, metavar="-- COMMAND...", type=click.UNPROCESSED)
-def command(gate_seconds: float, arguments: tuple[str, ...]) -> int:
+def command(gate_seconds: float, arguments: tuple[str, ...], **wishes: Any) -> int:
     """Install, start the sidecar, wait for its health, then run COMMAND and exit as it does.
 
     \b
@@ -50,7 +52,9 @@ def command(gate_seconds: float, arguments: tuple[str, ...]) -> int:
             environ["MEMORY_PLUGIN_URL"] = ""
         else:
             try:
-                environ["MEMORY_PLUGIN_URL"] = _open_gate(supervisor, decision.listen_addr, gate_seconds)
+                environ["MEMORY_PLUGIN_URL"] = _open_gate(
+                    supervisor, gate_seconds, listen_addr=decision.listen_addr, **wishes
+                )
             except _StoppedError as stopped:
                 supervisor.stop_sidecar()
                 return 128 + stopped.number
@@ -75,10 +79,10 @@ class _StoppedError(Exception):
         super().__init__(number)
 
 
-def _open_gate(supervisor: Supervisor, listen_addr: str | None, seconds: float) -> str:
+def _open_gate(supervisor: Supervisor, seconds: float, **wishes: Any) -> str:
     """Install, start the sidecar, wait for 200; return its URL. Raises the InstallError that says why not."""
     deadline = time.monotonic() + seconds
-    settings = from_env(os.environ, listen_addr=listen_addr)
+    settings = from_env(os.environ, **wishes)
     _install(supervisor, settings, deadline)
     environ = {
         **os.environ,

@@ -14,10 +14,10 @@ from memory_plugin.installer.errors import InstallError, UsageError, one_line
 
 COMMANDS = (
     *("install", "status", "plan", "verify", "render", "dsn", "serve", "boot"),
-    *("backfill", "export", "import"),
+    *("backfill", "adopt-public", "export", "import", "uninstall"),
 )
 # `import` is no name for a module.
-_MODULES = {"import": "import_"}
+_MODULES = {"adopt-public": "adopt_public", "import": "import_"}
 
 _EPILOG = """\b
 Examples:

@@ -1,0 +1,192 @@
+"""Move what an earlier boot left in public into the store, all or nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from memory_plugin.installer.connect import Connection
+from memory_plugin.installer.errors import BadSettingError
+from memory_plugin.installer.transfer import store
+
+_TABLES = ("memory_namespaces", "memory_records")
+# Column -> what stands for it where an earlier shape lacks it; None: it cannot be done without.
+_NAMESPACE = {
+    "name": None,
+    "kind": None,
+    "expires_at": "null::timestamptz",
+    "metadata": "null::jsonb",
+    "created_at": "now()",
+}
+_RECORD = {
+    **dict.fromkeys(("namespace", "id", "content", "kind", "source")),
+    "expires_at": "null::timestamptz",
+    "propagation": "null::jsonb",
+    "pin": "false",
+    "created_at": "now()",
+}
+_TYPES = {
+    **dict.fromkeys(("expires_at", "created_at"), "timestamptz"),
+    **dict.fromkeys(("metadata", "propagation"), "jsonb"),
+    "id": "uuid",
+    "pin": "boolean",
+}
+_COLUMNS = """
+select a.attname::text, t.typname::text
+from pg_catalog.pg_attribute as a
+inner join pg_catalog.pg_class as c on a.attrelid = c.oid
+inner join pg_catalog.pg_namespace as n on c.relnamespace = n.oid
+inner join pg_catalog.pg_type as t on a.atttypid = t.oid
+where n.nspname = 'public' and c.relname = %s and c.relkind in ('r', 'p') and a.attnum > 0 and not a.attisdropped
+"""
+_NAMESPACE_CONFLICTS = """
+select 'namespace ' || p.name,
+    case when m.name is null then memory_plugin._import_group('namespace', p.name, p.kind, null)
+    else 'the store has it with another kind, expires_at or metadata' end as reason
+from pg_temp.adopted_namespaces as p
+left join memory_plugin.memory_namespaces as m
+    on p.name = m.name and (m.expires_at is null or m.expires_at > pg_catalog.now())
+where case when m.name is null then memory_plugin._import_group('namespace', p.name, p.kind, null) is not null
+    else (p.kind, p.expires_at, p.metadata) is distinct from (m.kind, m.expires_at, m.metadata) end
+"""
+_RECORD_CONFLICTS = """
+select 'memory ' || p.id || ' in ' || p.namespace,
+    case when m.id is null then p.refusal else 'the store has another memory under this id' end as reason
+from pg_temp.adopted_records as p
+left join memory_plugin.memory_records as m on p.namespace = m.namespace and p.id = m.id
+    and (m.expires_at is null or m.expires_at > pg_catalog.now())
+where case when m.id is null then p.refusal is not null
+    else (p.content, p.kind, p.source, p.expires_at, p.propagation, p.pin, p.embedding is null)
+        is distinct from (m.content, m.kind, m.source, m.expires_at, m.propagation, m.pin, m.embedding is null)
+        or p.embedding operator({vector}.<>) m.embedding end
+"""
+_THERE = """
+select pg_catalog.count(*) from pg_temp.adopted_records as p
+inner join memory_plugin.memory_records as m on p.namespace = m.namespace and p.id = m.id
+where m.expires_at is null or m.expires_at > pg_catalog.now()
+"""
+# As everywhere, what has expired in the store is as if absent, and makes room.
+_EXPIRED = (
+    """
+delete from memory_plugin.memory_namespaces as m
+where m.expires_at <= pg_catalog.now() and m.name in (
+    select name from pg_temp.adopted_namespaces union all select namespace from pg_temp.adopted_records
+)
+""",
+    """
+delete from memory_plugin.memory_records as m using pg_temp.adopted_records as p
+where m.expires_at <= pg_catalog.now() and m.namespace = p.namespace and m.id = p.id
+""",
+)
+_NAMESPACES = """
+insert into memory_plugin.memory_namespaces (name, kind, expires_at, metadata, created_at)
+select name, kind, expires_at, metadata, created_at from pg_temp.adopted_namespaces order by name
+on conflict (name) do nothing
+"""
+_ORPHANS = """
+insert into memory_plugin.memory_namespaces (name, kind)
+select distinct namespace, memory_plugin._kind_of_namespace(namespace) from pg_temp.adopted_records order by 1
+on conflict (name) do nothing
+"""
+_RECORDS = """
+insert into memory_plugin.memory_records (
+    namespace, id, content, kind, source, expires_at, propagation, pin, embedding, created_at
+)
+select
+    namespace, id, content, kind, source, expires_at, propagation, pin,
+    memory_plugin._check_embedding(embedding), created_at
+from pg_temp.adopted_records order by namespace, id
+on conflict (namespace, id) do nothing
+"""
+
+
+@dataclass(frozen=True)
+class Adoption:
+    """What was, or with a dry run would be, moved."""
+
+    found: tuple[str, ...]
+    """The tables there are in public."""
+    namespaces: int = 0
+    memories: int = 0
+    already_there: int = 0
+    """Memories that the store has just so; they only leave public."""
+    conflicts: tuple[tuple[str, str], ...] = ()
+    """Rows that stop the move, each with its reason; nothing is moved when there is one."""
+
+
+def move(connection: Connection, vector: sql.Identifier, *, drop: bool, dry_run: bool) -> Adoption:
+    """Move the rows within the caller's transaction; with conflicts or `dry_run` only tell.
+
+    Raises BadSettingError when the tables have another shape.
+    """
+    shapes = {table: _columns(connection, table) for table in _TABLES}
+    found = tuple(table for table in _TABLES if shapes[table])
+    if not found:
+        return Adoption(found)
+    if not dry_run:
+        # Writers of the earlier boot wait, readers do not.
+        tables = ", ".join(f"public.{table}" for table in found)
+        connection.execute(f"lock table {tables} in share row exclusive mode")
+    namespaces, memories = _take(connection, shapes, vector)
+    conflicts = connection.execute(
+        sql.SQL(_NAMESPACE_CONFLICTS + " union all " + _RECORD_CONFLICTS + " order by 1").format(vector=vector)
+    ).fetchall()
+    if conflicts:
+        return Adoption(found, namespaces, memories, conflicts=tuple((str(what), str(why)) for what, why in conflicts))
+    there = store.number(connection, _THERE)
+    if dry_run:
+        return Adoption(found, namespaces, memories - there, there)
+    for statement in (*_EXPIRED, _NAMESPACES, _ORPHANS):
+        connection.execute(statement)
+    moved = connection.execute(_RECORDS).rowcount
+    for table in reversed(found):
+        connection.execute(f"delete from public.{table}")
+    if drop:
+        connection.execute(f"drop table {', '.join(f'public.{table}' for table in reversed(found))}")
+    return Adoption(found, namespaces, moved, memories - moved)
+
+
+def _columns(connection: Connection, table: str) -> dict[str, str]:
+    """Return name -> type of a table's columns; empty where there is no such table."""
+    return {str(name): str(kind) for name, kind in connection.execute(_COLUMNS, (table,)).fetchall()}
+
+
+def _take(connection: Connection, shapes: dict[str, dict[str, str]], vector: sql.Identifier) -> tuple[int, int]:
+    """Copy the rows into temporary tables of one shape; return how many namespaces and memories there are."""
+    namespaces = _select("memory_namespaces", shapes["memory_namespaces"], _NAMESPACE)
+    connection.execute(f"create temporary table adopted_namespaces on commit drop as {namespaces}")
+    held = shapes["memory_records"].get("embedding")
+    if held not in (None, "vector"):
+        raise BadSettingError(f"public.memory_records.embedding is of type {held}, not vector")
+    wanted = {**_RECORD, "embedding": "null"}
+    records = _select("memory_records", shapes["memory_records"], wanted)
+    connection.execute(
+        sql.SQL(
+            "create temporary table adopted_records on commit drop as select {}, embedding::{}.vector from ({}) as p"
+        ).format(sql.SQL(", ").join(map(sql.Identifier, _RECORD)), vector, sql.SQL(records))
+    )
+    connection.execute("alter table pg_temp.adopted_records add column refusal text")
+    connection.execute(
+        "update pg_temp.adopted_records set refusal ="
+        " memory_plugin._refusal(namespace, content, kind, source, expires_at, propagation, embedding)"
+    )
+    for table in ("adopted_namespaces", "adopted_records"):
+        connection.execute(f"analyze pg_temp.{table}")
+    return (
+        store.number(connection, "select pg_catalog.count(*) from pg_temp.adopted_namespaces"),
+        store.number(connection, "select pg_catalog.count(*) from pg_temp.adopted_records"),
+    )
+
+
+def _select(table: str, shape: dict[str, str], wanted: dict[str, str | None]) -> str:
+    """Return the query of a table in the shape of ours; a table that is not there has no rows."""
+    if not shape:
+        columns = ", ".join(f"null::{_TYPES.get(name, 'text')} as {name}" for name in wanted)
+        return f"select {columns} where false"
+    missing = [name for name, stand_in in wanted.items() if stand_in is None and name not in shape]
+    if missing:
+        told = f"public.{table} has no column {', '.join(missing)}"
+        raise BadSettingError(told, hint="it is not a table of an earlier boot")
+    columns = ", ".join(name if name in shape else f"{stand_in} as {name}" for name, stand_in in wanted.items())
+    return f"select {columns} from public.{table}"

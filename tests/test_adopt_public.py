@@ -1,0 +1,149 @@
+"""Rows of an earlier boot in `public` move into the store, all of them or none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import psycopg
+import pytest
+
+from fixtures.installing import connected, make_earlier_shape, rows, settings_for
+from memory_plugin.installer import api, cli
+
+ID = "3b0d1c4e-1111-4222-8333-444455556666"
+STORE = "select id::text, namespace, content, pin, created_at from memory_plugin.memory_records order by 1"
+PUBLIC = "select id::text, namespace, content, pin, created_at from public.memory_records order by 1"
+EMBEDDING = str([1.0] * 1536)
+
+
+@pytest.fixture
+def adopt(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Make a store beside the tables of an earlier boot; return a caller of the command."""
+    make_earlier_shape(empty_database, tables="public", vector="public")
+    api.install(settings_for(empty_database))
+    monkeypatch.setenv("MEMORY_PLUGIN_DATABASE_URL", empty_database)
+    with connected(empty_database) as connection:
+        connection.execute("delete from public.memory_namespaces")
+        connection.execute(
+            "insert into public.memory_namespaces (name, kind, metadata, created_at)"
+            " values ('team:a', 'team', '{\"k\": 1}', '2024-01-02'), ('org:o', 'org', null, '2024-01-03')"
+        )
+        connection.execute(
+            "insert into public.memory_records (id, namespace, content, kind, source, pin, embedding, created_at)"
+            " values (%s, 'team:a', 'tea', 'fact', 'user', true, %s, '2024-02-03'),"
+            " (gen_random_uuid(), 'org:o', 'cake', 'summary', 'agent', false, null, '2024-02-04')",
+            [ID, EMBEDDING],
+        )
+    return lambda *arguments: cli.run(["adopt-public", *arguments])
+
+
+def test_the_rows_move_with_ids_times_and_embeddings_and_the_tables_stay_empty(
+    adopt: Callable[..., int], empty_database: str
+) -> None:
+    before = rows(empty_database, PUBLIC)
+    assert len(before) == 2
+    assert adopt() == 0
+    assert rows(empty_database, STORE) == before
+    assert rows(empty_database, PUBLIC) == []
+    assert rows(empty_database, "select count(*) from public.memory_namespaces") == [(0,)]
+    held = "select embedding is not null from memory_plugin.memory_records where content = 'tea'"
+    assert rows(empty_database, held) == [(True,)]
+    spaces = "select name, kind, metadata, created_at::date::text from memory_plugin.memory_namespaces order by 1"
+    assert rows(empty_database, spaces) == [
+        ("org:o", "org", None, "2024-01-03"),
+        ("team:a", "team", {"k": 1}, "2024-01-02"),
+    ]
+    assert adopt() == 0
+    assert rows(empty_database, STORE) == before
+
+
+def test_a_dry_run_counts_and_moves_nothing(
+    adopt: Callable[..., int], empty_database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert adopt("--dry-run", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["namespaces"], told["memories"], told["conflicts"]) == (2, 2, [])
+    assert rows(empty_database, STORE) == []
+    assert len(rows(empty_database, PUBLIC)) == 2
+
+
+@pytest.mark.parametrize(
+    ("statement", "word"),
+    [
+        (f"select memory_plugin.commit_memory('team:a', 'coffee', id => '{ID}')", ID),
+        ("select memory_plugin.upsert_namespace('team:a', 'custom')", "namespace team:a"),
+        ("update public.memory_records set content = ' ' where content = 'cake'", "content must not be blank"),
+    ],
+)
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_a_conflict_stops_it_and_is_listed(
+    adopt: Callable[..., int],
+    empty_database: str,
+    capsys: pytest.CaptureFixture[str],
+    statement: str,
+    word: str,
+    dry: tuple[str, ...],
+) -> None:
+    rows(empty_database, statement)
+    store, public = rows(empty_database, STORE), rows(empty_database, PUBLIC)
+    assert adopt(*dry) == 29
+    printed = capsys.readouterr()
+    assert word in printed.out
+    assert word in printed.err
+    assert rows(empty_database, STORE) == store
+    assert rows(empty_database, PUBLIC) == public
+
+
+def test_a_row_that_the_store_has_just_so_is_no_conflict(adopt: Callable[..., int], empty_database: str) -> None:
+    rows(
+        empty_database,
+        "insert into memory_plugin.memory_namespaces select * from public.memory_namespaces where name = 'org:o'",
+    )
+    rows(
+        empty_database,
+        "insert into memory_plugin.memory_records (namespace, id, content, kind, source, created_at)"
+        " select namespace, id, content, kind, source, created_at from public.memory_records where namespace = 'org:o'",
+    )
+    before = rows(empty_database, PUBLIC)
+    assert adopt() == 0
+    assert rows(empty_database, STORE) == before
+    assert rows(empty_database, PUBLIC) == []
+
+
+def test_what_has_expired_in_the_store_makes_room(adopt: Callable[..., int], empty_database: str) -> None:
+    rows(empty_database, "select memory_plugin.commit_memory('team:a', 'old tea', expires_at => now() + '1 day')")
+    rows(empty_database, "update memory_plugin.memory_namespaces set expires_at = '2020-01-01' where name = 'team:a'")
+    before = rows(empty_database, PUBLIC)
+    assert adopt() == 0
+    assert rows(empty_database, STORE) == before
+
+
+def test_drop_takes_the_empty_tables_and_a_reference_to_them_keeps_everything(
+    adopt: Callable[..., int], empty_database: str
+) -> None:
+    rows(empty_database, "create view public.seen as select content from public.memory_records")
+    assert adopt("--drop") != 0
+    assert len(rows(empty_database, PUBLIC)) == 2
+    assert rows(empty_database, STORE) == []
+    rows(empty_database, "drop view public.seen")
+    assert adopt("--drop") == 0
+    assert rows(empty_database, "select to_regclass('public.memory_records')") == [(None,)]
+    assert rows(empty_database, "select to_regclass('public.memory_namespaces')") == [(None,)]
+
+
+def test_nothing_to_adopt_is_no_failure(database: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["adopt-public", "--database-url", database]) == 0
+    assert "nothing to adopt" in capsys.readouterr().out
+
+
+def test_a_writer_of_the_earlier_boot_is_waited_for_not_overtaken(
+    adopt: Callable[..., int], empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEMORY_PLUGIN_LOCK_TIMEOUT", "0.2")
+    with psycopg.connect(empty_database) as writer:
+        writer.execute("update public.memory_records set pin = true")
+        assert adopt() == 18
+        writer.rollback()
+    assert len(rows(empty_database, PUBLIC)) == 2
+    assert adopt() == 0

@@ -18,6 +18,8 @@ import pytest
 from fixtures.cluster import free_port
 from fixtures.sidecars import Sidecar, clean_env, wait_until
 from http_sidecar import Answer, address, ask, serving, worker_pid
+from memory_plugin.thin_api import server as http_server
+from memory_plugin.thin_api.settings import from_env
 
 pytestmark = pytest.mark.servers("any")
 
@@ -84,6 +86,17 @@ def test_an_idle_sidecar_ends_at_once_with_one_line_for_its_start_and_one_for_it
     host, port = address(sidecar)
     assert f" started address={host}:{port} " in lines[0]
     assert f" stopped address={host}:{port} status=0" in lines[1]
+
+
+def test_a_second_signal_inside_the_first_one_does_not_lock_it_up() -> None:
+    granian = http_server._server("127.0.0.1", from_env({"MEMORY_PLUGIN_CONNINFO": "dbname=none"}))
+    # Held by the interrupted thread itself in a real signal handler; by another one here, so that a test can end.
+    with granian.main_loop_interrupt._cond:
+        signals = threading.Thread(target=lambda: [granian.signal_handler_interrupt() for _ in "ab"], daemon=True)
+        signals.start()
+        signals.join(10)
+        assert not signals.is_alive()
+    assert granian.main_loop_interrupt.wait(10)
 
 
 def test_the_log_never_holds_the_password(server: object, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def run(settings: Settings) -> int:
 
 
 def _server(address: str, settings: Settings) -> Any:
-    return Server(
+    server: Any = Server(
         "memory_plugin.thin_api.app:application",
         address=address,
         port=settings.port,
@@ -97,6 +97,23 @@ def _server(address: str, settings: Settings) -> Any:
         respawn_failed_workers=True,
         workers_kill_timeout=DRAIN,
     )
+    server.signal_handler_interrupt = _ending(server)
+    return server
+
+
+def _ending(server: Any) -> Callable[..., None]:
+    """Return a signal handler that cannot block, in place of granian's.
+
+    That one sets the event its loop waits for right inside the handler: a second signal during it, or one that comes as
+    the loop begins to wait, finds the event's lock held by the very thread it interrupts, for ever.
+    """
+
+    def note(*_: object) -> None:
+        if not server.interrupt_signal:
+            server.interrupt_signal = True
+            threading.Thread(target=server.main_loop_interrupt.set, name="wake-to-end", daemon=True).start()
+
+    return note
 
 
 def _loader(settings: Settings) -> Callable[[], Any]:

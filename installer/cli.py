@@ -11,6 +11,7 @@ import click
 
 from memory_plugin import __version__
 from memory_plugin.installer.errors import InstallError, UsageError, one_line
+from memory_plugin.installer.saying import say
 
 COMMANDS = (
     *("install", "status", "plan", "verify", "render", "dsn", "serve", "boot"),
@@ -84,7 +85,7 @@ def _fail(error: InstallError, verbose: bool) -> int:
     """Print one line, or with --verbose also where it came from, and return the exit code."""
     if verbose:
         traceback.print_exc()
-    click.echo(error.line, err=True)
+    say("command_failed", error.line, exit_code=error.exit_code)
     return error.exit_code
 
 

@@ -17,7 +17,7 @@ import pytest
 from fixtures.cluster import free_port
 from fixtures.databases import fresh_database
 from fixtures.server import Server
-from fixtures.sidecars import Sidecar, clean_env, wait_until
+from fixtures.sidecars import PROGRAM, Sidecar, clean_env, running_sidecar, wait_until
 from http_sidecar import ask, raw, serving
 from memory_plugin.thin_api.log import log
 from memory_plugin.thin_api.settings import SettingsError, from_env
@@ -166,6 +166,35 @@ def test_listening_beyond_loopback_is_warned_of_loudly(database: str, tmp_path: 
             # Only then is the server up, and what it says of its address said.
             wait_until(lambda: "database_reachable" in log_file.read_text(), "the start")
             assert (" WARNING LISTENING_BEYOND_LOOPBACK " in log_file.read_text()) is warned
+
+
+@pytest.mark.servers("any")
+def test_a_boot_and_its_failure_are_json_from_the_first_line_to_the_last(empty_database: str) -> None:
+    def boot(url: str) -> tuple[int, list[dict[str, Any]]]:
+        environ = clean_env(
+            DATABASE_URL=url,
+            MEMORY_PLUGIN_LOG="json",
+            MEMORY_PLUGIN_REQUIRED="1",
+            MEMORY_PLUGIN_LISTEN_ADDR=f"127.0.0.1:{free_port()}",
+        )
+        command = [PROGRAM, "boot", "--gate-seconds", "20", "--", "true"]
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=90)
+        assert done.stdout == ""
+        return done.returncode, [json.loads(line) for line in done.stderr.splitlines()]
+
+    status, said = boot(empty_database)
+    assert status == 0
+    assert {"boot", "started", "stopped"} <= {line["event"] for line in said}
+    status, said = boot(psycopg.conninfo.make_conninfo(empty_database, dbname="mp_absent"))
+    assert status == 11
+    assert (said[-1]["event"], said[-1]["level"], said[-1]["exit_code"]) == ("command_failed", "error", 11)
+
+
+@pytest.mark.servers("any")
+def test_serve_with_json_says_nothing_else(database: str, tmp_path: Path) -> None:
+    with running_sidecar(database, tmp_path / "log", MEMORY_PLUGIN_LOG="json") as sidecar:
+        pass
+    assert {"install", "started", "stopped"} <= {line["event"] for line in lines(sidecar)}
 
 
 @pytest.mark.parametrize("value", ["xml", "JSON ", "1"])

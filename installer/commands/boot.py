@@ -16,6 +16,7 @@ import click
 from memory_plugin.installer import api, dsn, options
 from memory_plugin.installer.boot_decision import BUNDLED, EXTERNAL, decide
 from memory_plugin.installer.errors import InstallError, ServerUnreachableError, SidecarFailedError
+from memory_plugin.installer.saying import say
 from memory_plugin.installer.settings import Settings, from_env, split_listen_addr
 from memory_plugin.installer.supervisor import Supervisor
 
@@ -147,4 +148,4 @@ def _degraded_reason(settings: Settings, url: str, seconds: float) -> str:
 
 
 def _report(line: str) -> None:
-    click.echo(f"memory-plugin boot: {line}", err=True)
+    say("boot", line, prefix="memory-plugin boot: ")

@@ -15,6 +15,7 @@ import click
 
 from memory_plugin.installer import api, dsn, embedded, options, pgprograms
 from memory_plugin.installer.errors import BadSettingError, UsageError
+from memory_plugin.installer.saying import say
 from memory_plugin.installer.settings import Settings, from_env, split_listen_addr
 from memory_plugin.thin_api import server
 from memory_plugin.thin_api import settings as sidecar
@@ -68,13 +69,13 @@ def command(
             database = stack.enter_context(embedded.start(data_dir, version))
             settings = settings.with_url(database.url)
             psql_line = database.psql_line
-            click.echo(f"PostgreSQL {database.version}, data in {database.data_dir}", err=True)
+            say("embedded", f"PostgreSQL {database.version}, data in {database.data_dir}")
         return _serve(settings, psql_line)
 
 
 def _serve(settings: Settings, psql_line: str) -> int:
     """Install, say where everything is, and serve."""
-    api.install(settings, report=lambda line: click.echo(line, err=True))
+    api.install(settings, report=lambda line: say("install", line))
     environ = {
         **os.environ,
         "MEMORY_PLUGIN_CONNINFO": dsn.without_search_path(settings.conninfo),
@@ -88,9 +89,11 @@ def _serve(settings: Settings, psql_line: str) -> int:
     if not psql_line and settings.url_source != "--database-url":
         # Works as printed where the variables are set, and keeps the password out of the log.
         psql_line = 'psql "$(memory-plugin dsn --show-password)"'
-    for line in _signposts(settings, psql_line):
-        click.echo(line)
-    sys.stdout.flush()
+    if sidecar_settings.log_format == "text":
+        # For people; a machine that reads the log as JSON finds the address in its first line.
+        for line in _signposts(settings, psql_line):
+            click.echo(line)
+        sys.stdout.flush()
     return server.run(sidecar_settings)
 
 

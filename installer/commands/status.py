@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from memory_plugin.installer import api, options, report
+from memory_plugin.installer import api, options, report, stats
 
 _EPILOG = """\b
 Example:
@@ -18,13 +18,16 @@ Example:
 @options.wishes
 @options.as_json
 def command(as_json: bool, **given: Any) -> None:
-    """Tell how a database stands. Never writes.
+    """Tell how a database stands and what its store holds. Never writes.
 
     What would make `install` refuse is told as `problem`, and is no failure of this command.
     """
     settings = options.settings(**given)
     found = api.status(settings)
+    # Before the first installation there is nothing to count, and that is no problem.
+    contents = stats.read(settings) if found.facts.ledger else stats.Stats(None)
     if as_json:
-        report.print_json(report.status_facts(found, settings.masked_url))
+        report.print_json({**report.status_facts(found, settings.masked_url), "stats": contents.facts})
     else:
-        report.print_rows("memory-plugin", report.status_rows(found, settings.masked_url), warnings=found.warnings)
+        rows = (*report.status_rows(found, settings.masked_url), *stats.rows(contents))
+        report.print_rows("memory-plugin", rows, warnings=found.warnings)

@@ -1,0 +1,19 @@
+"""Say a line on standard error: as text for people, or (MEMORY_PLUGIN_LOG=json) as the sidecar's log does."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from memory_plugin.thin_api import log
+
+
+def say(event: str, line: str, *, prefix: str = "", **facts: object) -> None:
+    """Say one line; `event`, the facts and no prefix are what the JSON form has."""
+    if os.environ.get("MEMORY_PLUGIN_LOG", "") != "json":
+        click.echo(f"{prefix}{line}", err=True)
+        return
+    level = "error" if "exit_code" in facts else "warning" if line.lower().startswith("warning:") else "info"
+    log.configure("json")
+    log.log(event, level=level, message=line, **facts)

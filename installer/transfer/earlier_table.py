@@ -87,7 +87,7 @@ def batch(earlier: Earlier, after: str | None, size: int, only: Sequence[Group] 
         conditions.append(sql.SQL("id > {}::uuid").format(after))  # type: ignore[arg-type]
     if only is not None:
         pairs = sql.SQL(
-            "exists (select from pg_catalog.unnest({}::text[], {}::text[]) as g (w, s)"
+            "exists (select from unnest({}::text[], {}::text[]) as g (w, s)"
             " where g.w is not distinct from workspace_id::text and g.s is not distinct from scope::text)"
         ).format([workspace for workspace, _ in only], [scope for _, scope in only])
         conditions.append(pairs)  # type: ignore[arg-type]

@@ -1,0 +1,74 @@
+"""What `status` tells of a store's contents: `memory_plugin.stats()`, read, and put into words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from memory_plugin.installer.connect import reading
+from memory_plugin.installer.errors import InstallError
+from memory_plugin.installer.settings import Settings
+
+# It reads every row once; whoever asks how a database stands does not want to be what it suffers from.
+LIMIT_SECONDS = 15
+
+
+@dataclass(frozen=True)
+class Stats:
+    """The object that stats() returned, or why there is none."""
+
+    facts: Mapping[str, Any] | None
+    problem: str = ""
+
+
+def read(settings: Settings) -> Stats:
+    """Count what the store holds, in a read-only transaction of at most LIMIT_SECONDS; never raises."""
+    try:
+        with reading(settings, "stats") as connection:
+            connection.execute(f"set local statement_timeout = '{LIMIT_SECONDS}s'".encode())
+            there = "select pg_catalog.to_regprocedure('memory_plugin.stats()') is not null"
+            if connection.execute(there).fetchone() != (True,):
+                return Stats(None, "the function memory_plugin.stats() is not there")
+            row = connection.execute("select memory_plugin.stats()").fetchone()
+    except InstallError as error:
+        return Stats(None, error.message)
+    return Stats(row[0] if row and isinstance(row[0], dict) else None)
+
+
+def rows(stats: Stats) -> Sequence[tuple[str, str]]:
+    """Return the counts and sizes as names and values for people."""
+    facts = stats.facts
+    if facts is None:
+        return [("contents", f"not counted: {stats.problem}")] if stats.problem else []
+    namespaces, memories = facts["namespaces"], facts["memories"]
+    kinds = ", ".join(f"{memories[kind]:,} {kind}" for kind in ("fact", "summary", "checkpoint"))
+    return [
+        ("capabilities", ", ".join(facts["capabilities"] or ())),
+        ("namespaces", f"{namespaces['live']:,}"),
+        ("memories", f"{memories['live']:,} ({kinds})"),
+        ("pinned", f"{memories['pinned']:,}"),
+        ("without embedding", f"{memories['without_embedding']:,}"),
+        ("expired, not yet swept", f"{memories['expired']:,} memories, {namespaces['expired']:,} namespaces"),
+        ("tables", _sizes(facts["bytes"])),
+        ("indexes", _sizes(facts["index_bytes"])),
+    ]
+
+
+def size(number: int) -> str:
+    """Return a number of bytes as people write it, in powers of 1024."""
+    value, unit = float(number), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{value:.0f} {unit}" if value >= 10 or unit == "bytes" else f"{value:.1f} {unit}"
+
+
+def _sizes(sizes: Mapping[str, int] | None) -> str:
+    """Return sizes, their sum first and then the largest first."""
+    if not sizes:
+        return "none"
+    largest_first = sorted(sizes.items(), key=lambda item: (-item[1], item[0]))
+    parts = ", ".join(f"{name} {size(number)}" for name, number in largest_first)
+    return f"{size(sum(sizes.values()))}: {parts}"

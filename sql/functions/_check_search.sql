@@ -42,8 +42,8 @@ begin
     if p_min_score > 1e300 then
         raise exception using errcode = 'MP001', message = 'min_score must be a finite number';
     end if;
-    if p_half_life <= 0 or p_half_life > 1e12 then
-        raise exception using errcode = 'MP001', message = 'recency_half_life must be more than 0 and at most 1e12 seconds';
+    if p_half_life not between 0.001 and 1e12 then
+        raise exception using errcode = 'MP001', message = 'recency_half_life must be between 0.001 and 1e12 seconds';
     end if;
     if p_lexical_weight not between 0 and 1e6 or p_semantic_weight not between 0 and 1e6
         or coalesce(p_lexical_weight, 0.5) + coalesce(p_semantic_weight, 0.5) <= 0

@@ -78,6 +78,8 @@ returns numeric
 language plpgsql immutable parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
+declare
+    v_number numeric;
 begin
     if p_value is null or json_typeof(p_value) = 'null' then
         return null;
@@ -85,11 +87,16 @@ begin
     if json_typeof(p_value) <> 'number' then
         raise exception using errcode = 'MP001', message = format('%s must be a number', p_field);
     end if;
-    -- An exponent of hundreds would be a number of as many digits.
-    if p_value::text ~ '[eE][+-]?0*[1-9][0-9]{2}' then
+    -- An exponent of thousands would be a number of as many digits.
+    if p_value::text ~ '[eE][+-]?0*[1-9][0-9]{3}' then
         raise exception using errcode = 'MP001', message = format('%s is out of range', p_field);
     end if;
-    return p_value::text::numeric;
+    v_number := p_value::text::numeric;
+    -- So that the number can become double precision.
+    if abs(v_number) > 1e300 then
+        raise exception using errcode = 'MP001', message = format('%s is out of range', p_field);
+    end if;
+    return v_number;
 end
 $function$;
 

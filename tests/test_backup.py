@@ -1,56 +1,99 @@
-"""A dump of the schema restores into a fresh database and serves."""
+"""The commands of docs/operations.md: a dump of the schema restores into a fresh database and serves."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from fixtures.installing import connected, install, rows
 from fixtures.server import Server
+from fixtures.sidecars import Sidecar
+
+GUIDE = (Path(__file__).parent.parent / "docs" / "operations.md").read_text()
+DUMP = (
+    "pg_dump --format=custom --schema=memory_plugin --extension=vector --extension=plpython3u "
+    '--file=memory.dump "$SOURCE"'
+)
+RESTORE = 'pg_restore --exit-on-error --dbname="$TARGET" memory.dump'
+PREPARE = (
+    "create schema extensions; grant usage on schema extensions to memory_plugin_owner, memory_plugin_api, "
+    "memory_plugin_reader"
+)
 
 
-@pytest.mark.parametrize("schema", ["memory_plugin", "public"])
-def test_a_dump_of_the_schema_restores_into_a_fresh_database_and_serves(
-    server: Server, new_empty_database: Callable[[], str], tmp_path: Path, schema: str
-) -> None:
-    source, target = new_empty_database(), new_empty_database()
-    for url in (source, target):
-        if schema == "memory_plugin":
-            rows(url, "create schema memory_plugin")
-        rows(url, f"create extension vector schema {schema}")
-    install(source)
-    if server.has_plpython:
-        rows(target, "create extension plpython3u")
-    embedding = str([1.0] + [0.0] * 1535)
-    with connected(source) as connection:
+def shell(server: Server, command: str, folder: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run a command line as an operator would, with the server's own programs."""
+    path = f"{server.tool('pg_dump').parent}:{os.environ['PATH']}"
+    env = {**os.environ, **environ, "PATH": path}
+    return subprocess.run(["sh", "-c", command], cwd=folder, env=env, capture_output=True, text=True, timeout=120)
+
+
+def fill(url: str, vector: str) -> list[float]:
+    """Put an embedded memory into a fresh store whose pgvector lives in a schema; return the embedding."""
+    rows(url, f'create schema if not exists "{vector}"')
+    rows(url, f'create extension vector schema "{vector}"')
+    install(url)
+    embedding = [1.0] + [0.0] * 1535
+    with connected(url) as connection:
+        connection.execute("select memory_plugin.upsert_namespace('team:a', 'team', metadata => '{\"a\": 1}')")
         connection.execute(
-            "select memory_plugin.commit_memory('team:a', 'an apple', embedding => %s::text::" + schema + ".vector)",  # type: ignore[arg-type]
-            [embedding],
+            f"select memory_plugin.commit_memory('team:a', 'an apple', embedding => %s::\"{vector}\".vector)".encode(),
+            [str(embedding)],
         )
-    dump = tmp_path / "memory.dump"
-    run(server, "pg_dump", "--schema=memory_plugin", "--format=custom", f"--file={dump}", source)
-    # Where the extension had to make the schema first, the dump's own `create schema` is the one statement that fails.
-    restored = run(server, "pg_restore", f"--dbname={target}", str(dump), check=schema == "public")
-    failed = [line for line in restored.splitlines() if "error:" in line]
-    assert [line for line in failed if 'schema "memory_plugin" already exists' not in line] == []
-    assert rows(target, "select content from memory_plugin.memory_records") == [("an apple",)]
+    return embedding
+
+
+@pytest.mark.parametrize("vector", ["memory_plugin", "public", "extensions"])
+def test_a_dump_restores_into_a_fresh_database_and_serves(
+    server: Server,
+    new_empty_database: Callable[[], str],
+    start_sidecar: Callable[..., Sidecar],
+    tmp_path: Path,
+    vector: str,
+) -> None:
+    assert DUMP in GUIDE
+    assert RESTORE in GUIDE
+    assert PREPARE in " ".join(GUIDE.split())
+    source, target = new_empty_database(), new_empty_database()
+    embedding = fill(source, vector)
+    if vector == "extensions":
+        rows(target, PREPARE)
+    for command in (DUMP, RESTORE):
+        done = shell(server, command, tmp_path, SOURCE=source, TARGET=target)
+        assert (done.returncode, done.stderr) == (0, "")
+    # Nothing is missing before the installer has looked at it.
+    client = start_sidecar(target).client
+    for question in ({"query": "apple"}, {"embedding": embedding}, {}):
+        found = client.post("/v1/search", json={"namespaces": ["team:a"], **question}).json()["memories"]
+        assert [memory["content"] for memory in found] == ["an apple"]
+    body = {"content": "a pear", "kind": "fact", "source": "agent"}
+    assert client.post("/v1/namespaces/team:a/memories", json=body).status_code == 201
     assert not install(target).applied
-    found = "select content from memory_plugin.search(array['team:a'], query => 'apple')"
-    assert rows(target, found) == [("an apple",)]
-    with psycopg.connect(target) as connection:
-        nearest = connection.execute(
-            "select content from memory_plugin.search(array['team:a'], embedding => %s)", [embedding]
-        ).fetchall()
-    assert nearest == [("an apple",)]
+    query = "select name, metadata from memory_plugin.memory_namespaces"
+    assert rows(target, query) == rows(source, query)
+    ledger = "select name, sha256, applied_at from memory_plugin.schema_migrations order by 1"
+    assert rows(target, ledger) == rows(source, ledger)
 
 
-def run(server: Server, program: str, *arguments: str, check: bool = True) -> str:
-    """Run one of the server's own programs; return what it said on standard error."""
-    assert server.own is not None
-    done = subprocess.run([server.own.bin_dir / program, *arguments], capture_output=True, text=True, timeout=60)
-    assert not check or done.returncode == 0, done.stderr
-    return done.stderr
+@pytest.mark.servers("any")
+def test_a_role_under_row_level_security_dumps_everything_or_is_refused_never_a_part(
+    server: Server, database: str, new_role: Callable[..., str], tmp_path: Path
+) -> None:
+    owner, reader = new_role(password="x1"), new_role(password="x1")
+    rows(database, f'grant memory_plugin_owner to "{owner}"')
+    rows(database, f'grant memory_plugin_reader to "{reader}"')
+    rows(database, "select memory_plugin.commit_memory('team:a', 'an apple')")
+    name = rows(database, "select current_database()")[0][0]
+    command = 'pg_dump --data-only --table="memory_plugin.memory_records" {} "$SOURCE"'
+    for role in (owner, reader):
+        refused = shell(server, command.format(""), tmp_path, SOURCE=server.url(name, user=role, password="x1"))
+        assert refused.returncode != 0
+        assert "row-level security" in refused.stderr
+    source = server.url(name, user=owner, password="x1")
+    done = shell(server, command.format("--enable-row-security"), tmp_path, SOURCE=source)
+    assert done.returncode == 0, done.stderr
+    assert "an apple" in done.stdout

@@ -76,9 +76,7 @@ def test_before_an_installation_there_is_nothing_to_count(
     assert "contents" not in told(capsys, "--database-url", empty_database)
 
 
-def test_what_cannot_be_counted_is_said_and_is_no_failure(
-    database: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_cannot_be_counted_is_said_and_is_no_failure(database: str, capsys: pytest.CaptureFixture[str]) -> None:
     rows(database, "drop function memory_plugin.stats()")
     assert "contents: not counted: the function memory_plugin.stats() is not there" in told(
         capsys, "--database-url", database

@@ -76,7 +76,8 @@ begin
     measured as materialized (
         select
             p.namespace, p.id, p.lexical_rank, p.semantic_rank, p.listed,
-            coalesce(p.lexical, w.score, 0) as lexical, 1 - (r.embedding operator(@extschema:vector@.<=>) p_embedding) as semantic
+            coalesce(p.lexical, w.score, 0) as lexical,
+            1 - (r.embedding operator(@extschema:vector@.<=>) p_embedding) as semantic
         from pool as p
         inner join memory_records as r on p.namespace = r.namespace and p.id = r.id
         left join lateral (
@@ -115,7 +116,7 @@ begin
             and (p_filter.created_before is null or r.created_at < p_filter.created_before)
     ),
 
-    -- Both arms from 0 to 1: words from none to the best match, embeddings from the farthest of the lists to the nearest.
+    -- Both arms from 0 to 1: words from none to the best match, embeddings from the farthest listed to the nearest.
     fused as materialized (
         select
             m.*,
@@ -174,7 +175,5 @@ comment on function memory_plugin._fuse(
     memory_plugin._candidate[], memory_plugin._candidate[], memory_plugin._lexical_plan, @extschema:vector@.vector,
     memory_plugin._filter, double precision, double precision
 ) is
-    'The lists of both arms as one, unordered: the weighted mean of both scores, each brought to 0 to 1, plus '
-    '0.3 (the '
-    'setting memory_plugin.neighbour_weight) of the better of the memories before and after, brought to 0 to 1 '
-    'again.';
+    'The lists of both arms as one, unordered: the weighted mean of both scores, each brought to 0 to 1, plus 0.3 (the '
+    'setting memory_plugin.neighbour_weight) of the better of the memories before and after, brought to 0 to 1 again.';

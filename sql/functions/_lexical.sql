@@ -21,7 +21,12 @@ begin
     if plan.terms = '{}' and plan.grams = '{}' then
         return;
     end if;
-    v_found := _lexical_scan(p_namespaces, plan, p_filter, p_limit);
+    if plan.grams <> '{}' or _lexical_rows(p_namespaces, 1001) <= 1000 then
+        v_found := _lexical_whole(p_namespaces, plan, p_filter, p_limit);
+    else
+        v_found := _lexical_search(p_namespaces, plan, p_filter, p_limit);
+    end if;
+    exact := v_found.exact;
     candidates := v_found.candidates;
     scored := v_found.scored;
     plan := v_found.plan;
@@ -29,6 +34,5 @@ end
 $function$;
 
 comment on function memory_plugin._lexical_candidates(text[], text, memory_plugin._filter, integer, boolean) is
-    'The p_limit best memories for the words of a query by BM25, best first. exact: no better one exists. '
-    'scored: rows '
+    'The p_limit best memories for the words of a query by BM25, best first. exact: no better one exists. scored: rows '
     'looked at. plan: the words and their weights. p_alone: no embedding is asked for, so even stop words are.';

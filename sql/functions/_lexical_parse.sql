@@ -26,7 +26,9 @@ declare
     -- Scripts without spaces between words: Thai, Lao, Burmese, Khmer, kana, Han, Hangul.
     v_run constant text :=
         '[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]+';
-    v_spaced boolean := octet_length(v_text) = char_length(v_text) or getdatabaseencoding() <> 'UTF8' or v_text !~ v_run;
+    v_spaced boolean :=
+        octet_length(v_text) = char_length(v_text) or getdatabaseencoding() <> 'UTF8' or v_text !~ v_run;
+    v_quoted text;
 begin
     -- Memories are short, and a longer one rather says more than the same again: length counts less than is usual.
     v_plan.k1 := coalesce(nullif(current_setting('memory_plugin.bm25_k1', true), '')::double precision, 1.2);
@@ -40,12 +42,13 @@ begin
             ) as m (part)
         loop
             v_phrase := coalesce(v_part[2], v_part[3]);
-            v_around := replace(v_around, case when v_part[2] is null then '-' || v_phrase else '"' || v_phrase || '"' end, ' ');
+            v_quoted := concat(v_part[1], case when v_part[2] is null then v_phrase else '"' || v_phrase || '"' end);
+            v_around := replace(v_around, v_quoted, ' ');
             if v_part[1] is null then
                 v_phrases := v_phrases || v_phrase;
                 continue;
             end if;
-            v_words := replace(v_words, case when v_part[2] is null then '-' || v_phrase else '-"' || v_phrase || '"' end, ' ');
+            v_words := replace(v_words, v_quoted, ' ');
             v_tsquery := case
                 when v_spaced or v_phrase !~ v_run then phraseto_tsquery('@text_search_config@', v_phrase)
             end;
@@ -98,6 +101,5 @@ $function$;
 
 comment on function memory_plugin._lexical_parse(text, boolean) is
     'What a query asks: its words, any of which may match; "a phrase", which counts as one more word, and must occur '
-    'in a query of phrases only; -word and -"a phrase", which must not occur. Scripts written without spaces '
-    'are asked '
-    'by pairs of neighbouring characters.';
+    'where nothing else is asked; -word and -"a phrase", which must not occur. Scripts written without spaces are '
+    'asked by pairs of neighbouring characters. p_alone: a query of stop words asks for them as they stand.';

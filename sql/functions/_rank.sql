@@ -24,7 +24,9 @@ as $function$
     page as (
         select
             a.*,
-            coalesce(a.recency * case when p_mode = 'semantic' then (1 + a.score) / 2 else a.score end, a.score) as final
+            coalesce(
+                a.recency * case when p_mode = 'semantic' then (1 + a.score) / 2 else a.score end, a.score
+            ) as final
         from aged as a
     ),
 

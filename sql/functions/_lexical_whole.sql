@@ -1,6 +1,7 @@
-create or replace function memory_plugin._lexical_scan(
+create or replace function memory_plugin._lexical_whole(
     p_namespaces text[], p_plan memory_plugin._lexical_plan, p_filter memory_plugin._filter, p_limit integer,
-    out candidates memory_plugin._candidate[], out scored bigint, out plan memory_plugin._lexical_plan
+    out candidates memory_plugin._candidate[], out scored bigint, out exact boolean,
+    out plan memory_plugin._lexical_plan
 )
 language plpgsql stable parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
@@ -13,6 +14,9 @@ declare
     v_terms tsquery[] := p_plan.terms;
     v_grams text[] := p_plan.grams;
     v_in_text boolean := p_plan.grams <> '{}';
+    v_in_words boolean := p_plan.terms <> '{}' or p_plan.required is not null;
+    -- Pieces of text have no index: many memories are asked for them newest first, up to a bound.
+    v_most integer := case when p_plan.grams <> '{}' then greatest(20000 / cardinality(p_namespaces), 1) end;
     v_k1 double precision := p_plan.k1;
     v_b double precision := p_plan.b;
 begin
@@ -32,12 +36,19 @@ begin
             and (p_filter.sources is null or r.source = any (p_filter.sources))
             and (p_filter.created_after is null or r.created_at > p_filter.created_after)
             and (p_filter.created_before is null or r.created_at < p_filter.created_before) as wanted
-        from memory_records as r
-        -- offset 0: fetched once, not for every term. The lexeme of one space, which no parser makes, is in every memory.
+        from unnest(p_namespaces) as n (name)
         cross join lateral (
-            select r.content_tsv || ''' '':1'::tsvector as t, case when v_in_text then lower(r.content) end as c offset 0
+            select a.* from memory_records as a
+            where a.namespace = n.name and (a.expires_at is null or a.expires_at > now())
+            order by a.pin desc, a.created_at desc, a.id limit v_most
+        ) as r
+        -- offset 0: fetched once, not for every term. The lexeme of one space, which no parser makes, is in all.
+        cross join lateral (
+            select
+                case when v_in_words then r.content_tsv || ''' '':1'::tsvector end as t,
+                case when v_in_text then lower(r.content) end as c
+            offset 0
         ) as d
-        where r.namespace = any (p_namespaces) and (r.expires_at is null or r.expires_at > now())
     ),
 
     corpus as materialized (
@@ -97,10 +108,12 @@ begin
         c.average, c.total
     into candidates, plan.weights, plan.average_length, scored
     from corpus as c;
+    exact := v_most is null or scored < v_most;
 end
 $function$;
 
-comment on function memory_plugin._lexical_scan(
+comment on function memory_plugin._lexical_whole(
     text[], memory_plugin._lexical_plan, memory_plugin._filter, integer
 ) is
-    'The best memories for a lexical plan by reading every one of the namespaces. plan: with the weights found.';
+    'The best memories for a lexical plan by reading those of the namespaces, the newest 20,000 at most. exact: all '
+    'were read. plan: with the weights found.';

@@ -1,0 +1,95 @@
+create or replace function memory_plugin._lexical_read(
+    p_namespaces text[],
+    p_plan memory_plugin._lexical_plan,
+    p_filter memory_plugin._filter,
+    p_limit integer,
+    p_total double precision,
+    p_cover tsquery,
+    p_budget integer,
+    out candidates memory_plugin._candidate[],
+    out scored bigint,
+    out complete boolean,
+    out weights double precision[]
+)
+language plpgsql stable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+declare
+    v_counts text;
+    v_weights text;
+    v_score text;
+    v_names text;
+    v_any text;
+    v_wanted text :=
+        '($3 is null or r.kind = any ($3)) and ($4 is null or r.source = any ($4)) '
+        'and ($5 is null or r.created_at > $5) and ($6 is null or r.created_at < $6) '
+        || coalesce('and r.content_tsv @@ ' || quote_literal(p_plan.required) || '::tsquery ', '')
+        || coalesce('and r.content ilike all (' || quote_literal(p_plan.present) || '::text[]) ', '')
+        || coalesce('and not r.content ilike any (' || quote_literal(p_plan.absent) || '::text[]) ', '');
+begin
+    select
+        -- ts_rank of a lexeme is (1 + 1/4 + ... + 1/n^2) / (pi^2 / 6) where it occurs n times: turned round, n.
+        string_agg(
+            case
+                when numnode(u.term) > 1 then format('(d.t @@ %L::tsquery)::integer as n%s', u.term, u.place)
+                else format(
+                    'round(1 / (1.6449340668482264 * (1 - ts_rank(''{1,1,1,1}'', d.t, %L::tsquery))) - 0.5) as n%s',
+                    u.term, u.place
+                )
+            end,
+            ', ' order by u.place
+        ),
+        string_agg(
+            case
+                when u.weight is null then format(
+                    'ln(($7 + 1) / (count(*) filter (where x.n%1$s > 0) + 0.5::double precision)) as w%1$s', u.place
+                )
+                else format('%s::double precision as w%s', u.weight, u.place)
+            end,
+            ', ' order by u.place
+        ),
+        string_agg(format('c.w%1$s * (1 - 1 / (1 + x.n%1$s / x.norm))', u.place), ' + ' order by u.place),
+        string_agg(format('c.w%s', u.place), ', ' order by u.place),
+        string_agg(u.term::text, ' | ') filter (where numnode(u.term) = 1)
+    into v_counts, v_weights, v_score, v_names, v_any
+    from unnest(p_plan.terms, p_plan.weights) with ordinality as u (term, weight, place);
+
+    execute
+        'with docs as materialized ('
+        '    select '
+        '        r.namespace, r.id, r.created_at, ' || v_counts || ', ' || v_wanted || ' as wanted, '
+        -- Normalisation 2 divides the rank by the number of words.
+        '        $8 + $9 * round(ts_rank(''{1,1,1,1}'', d.t, $10) / ts_rank(''{1,1,1,1}'', d.t, $10, 2)) as norm '
+        '    from memory_plugin.memory_records as r '
+        -- Nothing is deleted: this fetches the words once for all terms.
+        '    cross join lateral (select ts_delete(r.content_tsv, '''') as t offset 0) as d '
+        '    where r.namespace = any ($1) and r.content_tsv @@ $2 '
+        '        and (r.expires_at is null or r.expires_at > now()) '
+        || case when p_plan.weights is not null then 'and ' || v_wanted else '' end ||
+        '    limit $11'
+        '), '
+        'corpus as materialized (select count(*) as scored, ' || v_weights || ' from docs as x), '
+        'best as ('
+        '    select x.namespace, x.id, x.created_at, $12 * (' || v_score || ') as score '
+        '    from docs as x cross join corpus as c '
+        '    where x.wanted '
+        '    order by score desc, x.created_at desc, x.id, x.namespace limit $13'
+        ') '
+        'select '
+        '    (select array_agg(row(b.namespace, b.id, b.score)::memory_plugin._candidate '
+        '        order by b.score desc, b.created_at desc, b.id, b.namespace) from best as b), '
+        '    c.scored, array[' || v_names || '] '
+        'from corpus as c'
+    into candidates, scored, weights
+    using p_namespaces, p_cover, p_filter.kinds, p_filter.sources, p_filter.created_after, p_filter.created_before,
+        p_total, p_plan.k1 * (1 - p_plan.b), p_plan.k1 * p_plan.b / p_plan.average_length, v_any::tsquery, p_budget,
+        p_plan.k1 + 1, p_limit;
+    complete := scored < p_budget;
+end
+$function$;
+
+comment on function memory_plugin._lexical_read(
+    text[], memory_plugin._lexical_plan, memory_plugin._filter, integer, double precision, tsquery, integer
+) is
+    'The best of the memories that match p_cover, of which at most p_budget are read; complete: all of them were. '
+    'Where the plan has no weights yet, p_cover must find every memory with any term, and the weights are counted.';

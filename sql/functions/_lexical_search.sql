@@ -1,0 +1,137 @@
+create or replace function memory_plugin._lexical_search(
+    p_namespaces text[],
+    p_plan memory_plugin._lexical_plan,
+    p_filter memory_plugin._filter,
+    p_limit integer,
+    out candidates memory_plugin._candidate[],
+    out scored bigint,
+    out exact boolean,
+    out plan memory_plugin._lexical_plan
+)
+language plpgsql stable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+-- A bitmap of a million rows stays exact, and no plan is worth compiling.
+set work_mem = '64MB'
+set jit = off
+as $function$
+declare
+    v_start timestamptz;
+    -- Up to this many memories everything is counted; beyond, common words are estimated from a sample.
+    v_exact_rows constant integer := 150000;
+    -- Reading a memory's words takes 5 to 15 microseconds.
+    v_budget integer;
+    v_corpus record;
+    v_found record;
+    v_counts bigint[];
+    v_order integer[];
+    v_terms text[];
+    v_bounds double precision[];
+    v_levels double precision[];
+    v_rows double precision[];
+    v_rest double precision;
+    v_level integer := 1;
+    v_threshold double precision;
+    v_share double precision := 1;
+begin
+    plan := p_plan;
+    v_corpus := _lexical_sample(p_namespaces, p_plan.terms, v_exact_rows);
+    plan.average_length := v_corpus.average_length;
+    exact := v_corpus.counted;
+    v_budget := case when exact then 15000 else 5000 end;
+    foreach v_threshold in array v_corpus.shares loop
+        v_share := v_share * (1 - v_threshold);
+    end loop;
+    if v_corpus.total * (1 - v_share) < v_budget then
+        -- Few enough to read them all, and their words are counted on the way.
+        v_found := _lexical_read(
+            p_namespaces, plan, p_filter, p_limit, v_corpus.total,
+            (select string_agg('(' || u.term::text || ')', ' | ')::tsquery from unnest(plan.terms) as u (term)),
+            2 * v_budget
+        );
+        candidates := v_found.candidates;
+        scored := v_found.scored;
+        plan.weights := v_found.weights;
+        exact := exact and v_found.complete;
+        return;
+    end if;
+
+    v_counts := _lexical_count(
+        p_namespaces, plan.terms,
+        array(select exact or s.share * v_corpus.total <= 3000 from unnest(v_corpus.shares) as s (share))
+    );
+    select
+        array_agg(ln((v_corpus.total + 1) / (c.n + 0.5)) order by c.place), array_agg(c.place order by c.n, c.place),
+        array_agg(c.n / v_corpus.total order by c.n, c.place)
+    into plan.weights, v_order, v_rows
+    from (
+        select u.place, least(coalesce(u.n, u.share * v_corpus.total), v_corpus.total) as n
+        from unnest(v_counts, v_corpus.shares) with ordinality as u (n, share, place)
+    ) as c;
+
+    -- The rarest eight decide which memories are read; what the others could add at most is allowed for.
+    select
+        array_agg('(' || plan.terms[o.place]::text || ')' order by o.rank) filter (where o.rank <= 8),
+        array_agg((plan.k1 + 1) * plan.weights[o.place] order by o.rank) filter (where o.rank <= 8),
+        coalesce(sum((plan.k1 + 1) * plan.weights[o.place]) filter (where o.rank > 8), 0)
+    into v_terms, v_bounds, v_rest
+    from unnest(v_order) with ordinality as o (place, rank);
+    -- Every set of them: what it can score at most, and how many memories have a set that can score that or more, as if
+    -- words kept no company.
+    select array_agg(l.bound order by l.bound desc), array_agg(l.rows order by l.bound desc)
+    into v_levels, v_rows
+    from (
+        select s.bound, sum(sum(s.rows)) over (order by s.bound desc) as rows
+        from (
+            select
+                sum(case when (m.mask >> (b.bit - 1)) & 1 = 1 then v_bounds[b.bit] else 0 end) as bound,
+                v_corpus.total * exp(sum(ln(greatest(
+                    case when (m.mask >> (b.bit - 1)) & 1 = 1 then v_rows[b.bit] else 1 - v_rows[b.bit] end, 1e-9
+                )))) as rows
+            from generate_series(1, (1 << cardinality(v_terms)) - 1) as m (mask)
+            cross join generate_series(1, cardinality(v_terms)) as b (bit)
+            group by m.mask
+        ) as s
+        group by s.bound
+    ) as l;
+
+    -- First the memories that could score best; then, down to the score of the last one of the answer, all others.
+    if exact then
+        v_budget := 60000;
+    end if;
+    while v_level < cardinality(v_levels) and v_rows[v_level + 1] <= v_budget
+        and (not exact or v_rows[v_level] < greatest(1000, 20 * p_limit))
+    loop
+        v_level := v_level + 1;
+    end loop;
+    for v_pass in 1 .. 2 loop
+        v_start := clock_timestamp();
+        v_found := _lexical_read(
+            p_namespaces, plan, p_filter, p_limit, v_corpus.total,
+            _lexical_cover(v_terms, v_bounds, v_levels[v_level] * (1 - 1e-12))::tsquery, (1.5 * v_budget)::integer
+        );
+        v_threshold := coalesce((v_found.candidates[p_limit]).score, 0) - v_rest;
+        exit when v_pass = 2 or v_level = cardinality(v_levels) or v_threshold > v_levels[v_level + 1];
+        -- On a slow machine, or from a cold cache, less is read.
+        v_budget := least(
+            v_budget,
+            v_found.scored * 0.6 / greatest(extract(epoch from clock_timestamp() - v_start)::double precision, 0.001)
+        );
+        exit when v_rows[v_level + 1] > v_budget;
+        while v_level < cardinality(v_levels) and v_threshold <= v_levels[v_level + 1]
+            and v_rows[v_level + 1] <= v_budget
+        loop
+            v_level := v_level + 1;
+        end loop;
+    end loop;
+    candidates := v_found.candidates;
+    scored := v_found.scored;
+    exact := exact and v_found.complete
+        and (v_level = cardinality(v_levels) or v_threshold > v_levels[v_level + 1]);
+end
+$function$;
+
+comment on function memory_plugin._lexical_search(
+    text[], memory_plugin._lexical_plan, memory_plugin._filter, integer
+) is
+    'The best memories for a lexical plan through the index on words, reading no more than could be among them. exact: '
+    'none that was not read is better, and every weight was counted.';

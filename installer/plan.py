@@ -106,7 +106,10 @@ def public_warnings(found: Sequence[tuple[str, int | None]], limit: int) -> tupl
     for name, rows in found:
         count = "rows unknown" if rows is None else f"more than {limit} rows" if rows > limit else f"{rows} rows"
         told.append(f"public.{name} ({count})")
-    return (f"an earlier boot left {' and '.join(told)}; they are left alone, and this store does not read them",)
+    return (
+        f"an earlier boot left {' and '.join(told)}; this store does not read them: "
+        "memory-plugin adopt-public moves their rows",
+    )
 
 
 def _check_server(facts: Facts) -> None:

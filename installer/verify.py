@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from memory_plugin.installer import catalog, inventory
+from memory_plugin.installer import access_check, catalog, inventory
 from memory_plugin.installer.connect import Connection
 from memory_plugin.installer.discover import TABLES, Facts
 from memory_plugin.installer.errors import VerifyFailedError
@@ -60,7 +60,9 @@ def compare(connection: Connection, facts: Facts, plan: Plan, source: Sources) -
     ]
     if facts.vector.installed is None:
         differences.append("the extension vector is not installed")
-    warnings = list(plan.warnings)
+    access, doubts = access_check.compare(connection, source)
+    differences += access
+    warnings = [*plan.warnings, *doubts]
     if with_plpython and facts.plpython.available is None:
         differences.append("PL/Python functions are there, and plpython3u is no longer installed on the server")
     elif plan.plpython == "apply" and not with_plpython:

@@ -1,36 +1,61 @@
 -- Who may do what. Applied on every install after the functions, by whoever installs: what that role may not do is left
 -- as it is and told in a notice, since a store without the three roles serves its owner all the same.
 
+-- Roles belong to the server, and an advisory lock to one database: an install into another database may make or grant
+-- them at this very moment ("tuple concurrently updated" is an internal error). Whoever comes second looks again.
 do $access$
 declare
     v_role name;
+    v_tries integer := 0;
+    v_splits constant boolean := current_setting('server_version_num')::integer >= 160000;
 begin
-    foreach v_role in array array['memory_plugin_owner', 'memory_plugin_api', 'memory_plugin_reader']::name[] loop
-        if to_regrole(v_role) is null then
-            execute format('create role %I nologin', v_role);
-        end if;
+    loop
+        begin
+            foreach v_role in array array['memory_plugin_owner', 'memory_plugin_api', 'memory_plugin_reader']::name[] loop
+                if to_regrole(v_role) is null then
+                    execute format('create role %I nologin', v_role);
+                end if;
+            end loop;
+            -- From 16 on membership is in parts, and who makes a role gets the part to administer it only.
+            if not pg_has_role(current_user, 'memory_plugin_owner', 'usage')
+                or (v_splits and not pg_has_role(current_user, 'memory_plugin_owner', 'set'))
+            then
+                execute 'grant memory_plugin_owner to current_user'
+                    || case when v_splits then ' with inherit true, set true' else '' end;
+            end if;
+            return;
+        exception
+            when insufficient_privilege then
+                if to_regrole(v_role) is null then
+                    raise notice 'roles not created: % may not create roles', current_user
+                        using hint = 'As a superuser: create role memory_plugin_owner; create role memory_plugin_api; create role memory_plugin_reader;';
+                end if;
+                return;
+            when duplicate_object or unique_violation or internal_error then
+                v_tries := v_tries + 1;
+                if v_tries = 50 then
+                    raise;
+                end if;
+                perform pg_sleep(0.02 * (1 + random()));
+        end;
     end loop;
-exception
-    when insufficient_privilege then
-        raise notice 'roles not created: % may not create roles', current_user
-            using hint = 'As a superuser: create role memory_plugin_owner; create role memory_plugin_api; create role memory_plugin_reader;';
-    -- Roles belong to the server: an install into another database may make them at the same moment.
-    when duplicate_object or unique_violation then
-        raise notice 'roles made by another install';
 end
 $access$;
 
 -- The tables' owner. A member (or a superuser) hands the objects to memory_plugin_owner; anybody else keeps them.
 do $access$
 declare
-    v_owner name := 'memory_plugin_owner';
+    v_owner constant name := 'memory_plugin_owner';
+    v_splits constant boolean := current_setting('server_version_num')::integer >= 160000;
     v_object record;
 begin
     if to_regrole(v_owner) is null then
         return;
     end if;
-    if not pg_has_role(current_user, v_owner, 'member') then
-        execute format('grant %I to current_user', v_owner);
+    if not pg_has_role(current_user, v_owner, 'usage')
+        or (v_splits and not pg_has_role(current_user, v_owner, 'set'))
+    then
+        raise insufficient_privilege;
     end if;
     if (select n.nspowner from pg_namespace as n where n.nspname = 'memory_plugin') <> to_regrole(v_owner) then
         execute format('grant create, usage on schema memory_plugin to %I', v_owner);
@@ -96,7 +121,15 @@ begin
         where c.oid in ('memory_plugin.memory_namespaces'::regclass, 'memory_plugin.memory_records'::regclass)
             and not exists (
                 select from pg_policy as have
-                where have.polrelid = c.oid and have.polname = p.name and have.polroles = array[r.oid]
+                where have.polrelid = c.oid and have.polname = p.name and have.polroles = array[r.oid] and have.polpermissive
+                    and (have.polcmd, pg_get_expr(have.polqual, have.polrelid))
+                    = (case p.name when 'memory_plugin_owner' then '*' else 'r' end::"char", case p.name
+                        when 'memory_plugin_owner' then 'true'
+                        else format(
+                            '(%I = ANY (memory_plugin._session_namespaces()))',
+                            case c.relname when 'memory_namespaces' then 'name' else 'namespace' end
+                        )
+                    end)
             )
     loop
         if v_wanted.replaces then
@@ -132,12 +165,31 @@ exception
 end
 $access$;
 
+-- No one may do anything by default, then each role its part.
 do $access$
 declare
-    v_function record;
+    -- What a reader may run; the installer's verify reads this list too.
+    v_reader constant name[] := array['search', 'get_memory', 'health', '_session_namespaces'];
+    v_nobody text := 'public';
+    v_object record;
 begin
-    -- No one may run anything by default, then each role its part.
-    for v_function in
+    -- The owner of the store, which may be one of these, keeps what it has.
+    select concat_ws(', ', v_nobody, string_agg(quote_ident(r.rolname), ', ')) into v_nobody
+    from pg_roles as r
+    where r.rolname in ('memory_plugin_api', 'memory_plugin_reader')
+        and r.oid <> (select c.relowner from pg_class as c where c.oid = 'memory_plugin.memory_records'::regclass);
+    for v_object in
+        select c.oid::regclass as name
+        from pg_class as c
+        where c.relnamespace = 'memory_plugin'::regnamespace and c.relkind in ('r', 'p', 'v', 'S')
+            and not exists (
+                select from pg_depend as d
+                where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e'
+            )
+    loop
+        execute format('revoke all on table %s from %s', v_object.name, v_nobody);
+    end loop;
+    for v_object in
         select p.oid::regprocedure as signature, p.proname
         from pg_proc as p
         where p.pronamespace = 'memory_plugin'::regnamespace
@@ -146,20 +198,20 @@ begin
                 where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e'
             )
     loop
-        execute format('revoke all on function %s from public', v_function.signature);
-        if to_regrole('memory_plugin_api') is not null and v_function.proname !~ '^_' then
-            execute format('grant execute on function %s to memory_plugin_api', v_function.signature);
+        execute format('revoke all on routine %s from %s', v_object.signature, v_nobody);
+        if to_regrole('memory_plugin_api') is not null and v_object.proname !~ '^_' then
+            execute format('grant execute on routine %s to memory_plugin_api', v_object.signature);
         end if;
-        if to_regrole('memory_plugin_reader') is not null
-            and v_function.proname in ('search', 'get_memory', 'health', '_session_namespaces')
-        then
-            execute format('grant execute on function %s to memory_plugin_reader', v_function.signature);
+        if to_regrole('memory_plugin_reader') is not null and v_object.proname = any (v_reader) then
+            execute format('grant execute on routine %s to memory_plugin_reader', v_object.signature);
         end if;
     end loop;
     if to_regrole('memory_plugin_api') is not null then
+        revoke create on schema memory_plugin from memory_plugin_api;
         grant usage on schema memory_plugin to memory_plugin_api;
     end if;
     if to_regrole('memory_plugin_reader') is not null then
+        revoke create on schema memory_plugin from memory_plugin_reader;
         grant usage on schema memory_plugin to memory_plugin_reader;
         grant select on memory_plugin.memory_namespaces, memory_plugin.memory_records to memory_plugin_reader;
     end if;

@@ -17,7 +17,7 @@ comment on function memory_plugin._json_body(json) is 'Raise MP001 unless the bo
 
 create or replace function memory_plugin._json_text(p_field text, p_value json)
 returns text
-language plpgsql immutable parallel safe security invoker
+language plpgsql immutable strict parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 begin
@@ -25,9 +25,6 @@ begin
         when 'string' then return p_value #>> '{}';
         when 'null' then return null;
         else
-            if p_value is null then
-                return null;
-            end if;
             raise exception using errcode = 'MP001', message = format('%s must be a string', p_field);
     end case;
 end
@@ -37,11 +34,11 @@ comment on function memory_plugin._json_text(text, json) is 'A string member, or
 
 create or replace function memory_plugin._json_texts(p_field text, p_value json)
 returns text[]
-language plpgsql immutable parallel safe security invoker
+language plpgsql immutable strict parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 begin
-    if p_value is null or json_typeof(p_value) = 'null' then
+    if json_typeof(p_value) = 'null' then
         return null;
     end if;
     if json_typeof(p_value) <> 'array'
@@ -57,11 +54,11 @@ comment on function memory_plugin._json_texts(text, json) is 'A member that is a
 
 create or replace function memory_plugin._json_boolean(p_field text, p_value json)
 returns boolean
-language plpgsql immutable parallel safe security invoker
+language plpgsql immutable strict parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 begin
-    if p_value is null or json_typeof(p_value) = 'null' then
+    if json_typeof(p_value) = 'null' then
         return null;
     end if;
     if json_typeof(p_value) <> 'boolean' then
@@ -75,13 +72,13 @@ comment on function memory_plugin._json_boolean(text, json) is 'A boolean member
 
 create or replace function memory_plugin._json_number(p_field text, p_value json)
 returns numeric
-language plpgsql immutable parallel safe security invoker
+language plpgsql immutable strict parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 declare
     v_number numeric;
 begin
-    if p_value is null or json_typeof(p_value) = 'null' then
+    if json_typeof(p_value) = 'null' then
         return null;
     end if;
     if json_typeof(p_value) <> 'number' then
@@ -104,13 +101,13 @@ comment on function memory_plugin._json_number(text, json) is 'A number member, 
 
 create or replace function memory_plugin._json_integer(p_field text, p_value json, p_min integer, p_max integer)
 returns integer
-language plpgsql immutable parallel safe security invoker
+language plpgsql immutable strict parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 declare
     v_number numeric;
 begin
-    if p_value is null or json_typeof(p_value) = 'null' then
+    if json_typeof(p_value) = 'null' then
         return null;
     end if;
     if json_typeof(p_value) <> 'number' then
@@ -133,11 +130,11 @@ comment on function memory_plugin._json_integer(text, json, integer, integer) is
 
 create or replace function memory_plugin._json_object(p_field text, p_value json)
 returns jsonb
-language plpgsql immutable parallel safe security invoker
+language plpgsql immutable strict parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 begin
-    if p_value is null or json_typeof(p_value) = 'null' then
+    if json_typeof(p_value) = 'null' then
         return null;
     end if;
     if json_typeof(p_value) <> 'object' then
@@ -157,7 +154,7 @@ comment on function memory_plugin._json_object(text, json) is 'A member that is 
 
 create or replace function memory_plugin._json_time(p_field text, p_value json)
 returns timestamptz
-language plpgsql stable parallel safe security invoker
+language plpgsql stable strict parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 declare
@@ -185,13 +182,13 @@ comment on function memory_plugin._json_time(text, json) is 'A member that is an
 
 create or replace function memory_plugin._json_embedding(p_value json)
 returns @extschema:vector@.vector
-language plpgsql immutable parallel safe security invoker
+language plpgsql immutable strict parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 declare
     v_length integer;
 begin
-    if p_value is null or json_typeof(p_value) = 'null' then
+    if json_typeof(p_value) = 'null' then
         return null;
     end if;
     if json_typeof(p_value) <> 'array' then
@@ -221,7 +218,7 @@ comment on function memory_plugin._json_embedding(json) is
 
 create or replace function memory_plugin._rfc3339(p_time timestamptz)
 returns text
-language sql immutable parallel safe security invoker
+language sql immutable strict parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
     select to_char(p_time at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')

@@ -4,32 +4,45 @@ create or replace function memory_plugin._listing(
 returns memory_plugin.memory_hit[]
 language plpgsql stable parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
+-- One plan for every call, the walk along the index of this order: making a plan takes longer than the walk.
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
 as $function$
 declare
     v_hits memory_hit[];
+    v_pattern text := '%' || replace(replace(replace(p_substring, '\', '\\'), '%', '\%'), '_', '\_') || '%';
+    v_rows integer := p_limit + p_offset;
 begin
-    -- Each namespace walks its own index for its first rows; the merge sorts only those.
-    execute
-        'select array_agg(h.hit order by (h.hit).pin desc, (h.hit).created_at desc, (h.hit).id, (h.hit).namespace) '
-        'from ('
-        '    select m.hit from unnest($1) as n (name) cross join lateral ('
-        '        select row(r.id, r.namespace, r.content, r.kind, r.source, r.expires_at, r.propagation, r.pin, '
-        '            r.created_at, null, null)::memory_plugin.memory_hit as hit '
-        '        from memory_plugin.memory_records as r '
-        '        where r.namespace = n.name and (r.expires_at is null or r.expires_at > now()) '
-        || case when p_substring is not null then 'and r.content ilike $2 ' else '' end
-        || case when p_filter.kinds is not null then 'and r.kind = any ($3) ' else '' end
-        || case when p_filter.sources is not null then 'and r.source = any ($4) ' else '' end
-        || case when p_filter.created_after is not null then 'and r.created_at > $5 ' else '' end
-        || case when p_filter.created_before is not null then 'and r.created_at < $6 ' else '' end
-        || '        order by r.pin desc, r.created_at desc, r.id limit $7 + $8'
-        '    ) as m '
-        '    order by (m.hit).pin desc, (m.hit).created_at desc, (m.hit).id, (m.hit).namespace limit $7 offset $8'
-        ') as h'
+    select
+        array_agg(
+            row(
+                h.id, h.namespace, h.content, h.kind, h.source, h.expires_at, h.propagation, h.pin, h.created_at,
+                null, null
+            )::memory_hit
+            order by h.pin desc, h.created_at desc, h.id, h.namespace
+        )
     into v_hits
-    using p_namespaces,
-        '%' || replace(replace(replace(p_substring, '\', '\\'), '%', '\%'), '_', '\_') || '%',
-        p_filter.kinds, p_filter.sources, p_filter.created_after, p_filter.created_before, p_limit, p_offset;
+    from (
+        -- Each namespace walks the index for its first rows; the merge sorts only those.
+        select m.*
+        from unnest(p_namespaces) as n (name)
+        cross join lateral (
+            select r.id, r.namespace, r.content, r.kind, r.source, r.expires_at, r.propagation, r.pin, r.created_at
+            from memory_records as r
+            where r.namespace = n.name and (r.expires_at is null or r.expires_at > now())
+                and (v_pattern is null or r.content ilike v_pattern)
+                and (p_filter.kinds is null or r.kind = any (p_filter.kinds))
+                and (p_filter.sources is null or r.source = any (p_filter.sources))
+                and (p_filter.created_after is null or r.created_at > p_filter.created_after)
+                and (p_filter.created_before is null or r.created_at < p_filter.created_before)
+            order by r.pin desc, r.created_at desc, r.id
+            limit v_rows
+        ) as m
+        order by m.pin desc, m.created_at desc, m.id, m.namespace
+        limit p_limit offset p_offset
+    ) as h;
     return v_hits;
 end
 $function$;

@@ -45,7 +45,7 @@ comment on function memory_plugin._check_choice(text, text, text[]) is
 
 create or replace function memory_plugin._check_time(p_field text, p_value timestamptz)
 returns timestamptz
-language plpgsql immutable parallel safe security invoker
+language plpgsql immutable strict parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 begin
@@ -67,7 +67,7 @@ comment on function memory_plugin._check_time(text, timestamptz) is
 
 create or replace function memory_plugin._check_object(p_field text, p_value jsonb)
 returns void
-language plpgsql immutable parallel safe security invoker
+language plpgsql immutable strict parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 begin
@@ -96,7 +96,7 @@ comment on function memory_plugin._check_object(text, jsonb) is
 
 create or replace function memory_plugin._check_embedding(p_embedding @extschema:vector@.vector)
 returns @extschema:vector@.vector
-language plpgsql immutable parallel safe security invoker
+language plpgsql immutable strict parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 declare

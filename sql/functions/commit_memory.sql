@@ -39,6 +39,17 @@ begin
             commit_memory.namespace, _kind_of_namespace(commit_memory.namespace), null, null
         );
     end loop;
+    if commit_memory.id is null then
+        -- A new id meets no other: what a conflict would need costs a fifth of a commit.
+        insert into memory_records (
+            namespace, id, content, kind, source, expires_at, propagation, pin, embedding
+        )
+        values (
+            commit_memory.namespace, v_id, commit_memory.content, commit_memory.kind, commit_memory.source,
+            v_expires_at, commit_memory.propagation, coalesce(commit_memory.pin, false), v_embedding
+        );
+        return v_id;
+    end if;
     insert into memory_records as r (
         namespace, id, content, kind, source, expires_at, propagation, pin, embedding
     )

@@ -11,6 +11,8 @@ declare
     v_body record;
     v_answer _search_answer;
     v_memories text;
+    -- As _rfc3339 writes it, without a call for each of a hundred times.
+    c_time constant text := 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"';
 begin
     perform _json_body(body);
     select x.* into v_body
@@ -50,10 +52,10 @@ begin
             || '","content":' || to_json(h.content)
             || ',"kind":"' || h.kind
             || '","source":"' || h.source || '"'
-            || coalesce(',"expires_at":"' || _rfc3339(h.expires_at) || '"', '')
+            || coalesce(',"expires_at":"' || to_char(h.expires_at at time zone 'UTC', c_time) || '"', '')
             || coalesce(',"propagation":' || h.propagation::text, '')
             || case when h.pin then ',"pin":true' else '' end
-            || ',"created_at":"' || _rfc3339(h.created_at) || '"'
+            || ',"created_at":"' || to_char(h.created_at at time zone 'UTC', c_time) || '"'
             || coalesce(',"score":' || h.score, '')
             || coalesce(',"explain":' || h.parts::text, '')
             || '}',

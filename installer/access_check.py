@@ -9,7 +9,7 @@ from memory_plugin.installer.connect import Connection
 from memory_plugin.installer.sources import Sources
 
 ROLES = ("memory_plugin_owner", "memory_plugin_api", "memory_plugin_reader")
-_READER_FUNCTIONS = re.compile(r"\bv_reader constant name\[\] := array\[([^\]]*)\]")
+_LIST = r"\b%s constant name\[\] := array\[([^\]]*)\]"
 
 # Our objects, extension members left out: what they are, who owns them, whom they are granted to.
 _OBJECTS = """
@@ -111,8 +111,9 @@ def compare(connection: Connection, source: Sources) -> tuple[tuple[str, ...], t
         )
     differences = [f"{one.label} belongs to {one.owner}, the store to {owner}" for one in objects if one.owner != owner]
     readable = _reader_functions(source)
+    owners = _listed(source, "v_owners")
     for one in objects:
-        differences += _grants(one, _wanted(one, readable, there, owner))
+        differences += _grants(one, _wanted(one, readable, owners, there, owner))
     differences += _secured(connection, owner, there)
     differences += _schemas(connection, [owner, *(role for role in there if role not in (owner, ROLES[0]))], owner)
     return tuple(differences), tuple(warnings)
@@ -129,15 +130,22 @@ def _objects(connection: Connection) -> list[_Object]:
 
 def _reader_functions(source: Sources) -> frozenset[str]:
     """Return the functions that sql/access.sql grants to a reader, as it says itself."""
-    match = _READER_FUNCTIONS.search(source.access)
+    return _listed(source, "v_reader")
+
+
+def _listed(source: Sources, name: str) -> frozenset[str]:
+    """Return the functions of a list in sql/access.sql."""
+    match = re.search(_LIST % name, source.access)
     return frozenset(re.findall(r"'(\w+)'", match.group(1))) if match else frozenset()
 
 
-def _wanted(one: _Object, readable: frozenset[str], there: list[str], owner: str) -> set[str]:
+def _wanted(
+    one: _Object, readable: frozenset[str], owners: frozenset[str], there: list[str], owner: str
+) -> set[str]:
     """Return the grants that an object should have."""
     wanted: set[str] = set()
     if one.kind == "function":
-        wanted |= {"memory_plugin_api execute"} if not one.name.startswith("_") else set()
+        wanted |= {"memory_plugin_api execute"} if one.name[0] != "_" and one.name not in owners else set()
         wanted |= {"memory_plugin_reader execute"} if one.name in readable else set()
     elif one.name in ("memory_namespaces", "memory_records"):
         wanted |= {"memory_plugin_reader select"}

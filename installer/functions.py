@@ -52,7 +52,7 @@ def apply_plpython(connection: Connection, settings: Settings, plan: Plan) -> tu
             decision = "drop"
     if decision == "drop":
         for (signature,) in connection.execute(catalog.PLPYTHON_SIGNATURES, (list(plpython.names()),)).fetchall():
-            connection.execute(f"drop function {signature}")
+            connection.execute(f"drop routine {signature}")
     return decision in ("apply", "keep"), f"PL/Python functions {_WORDS[decision]}: {reason}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import io
 import re
 import tokenize
@@ -13,7 +14,8 @@ from pathlib import Path
 from memory_plugin.installer import sources
 from memory_plugin.installer.errors import InstallError
 
-SOURCE_LINE = re.compile(r"^(?P<indent>[ \t]*)@source@[ \t]*$", re.MULTILINE)
+SOURCE_LINE = re.compile(r"^(?P<indent>[ \t]*)@source(?::(?P<name>\w+))?@[ \t]*$", re.MULTILINE)
+MARK = "@mark@"
 _OPENING_TAG = re.compile(r"\$[A-Za-z_]*\$")
 
 
@@ -31,30 +33,39 @@ def names(root: Path | None = None) -> tuple[str, ...]:
 
 
 def build(name: str, placeholders: Mapping[str, str] | None = None, root: Path | None = None) -> str:
-    """Return the SQL that creates the function: its declaration with the Python source in place of `@source@`.
+    """Return the SQL that creates the function: its declaration with Python sources in place of their lines.
 
+    `@source@` stands for NAME.py, `@source:other@` for other.py, and `@mark@` for a digest of all sources of the
+    folder: what a session keeps for several functions is worth only as much as the code that made it.
     The server adds a tab to each line of the body and runs it inside a function of its own, hence the rules: no
     `from __future__`, no string over several lines, no relative import, and never the closing dollar quote.
     Placeholders are filled in in the declaration only; the Python text is taken as it is.
     """
     base = resources.files("memory_plugin.plpy") if root is None else root
     declaration = (base / f"{name}.sql").read_text(encoding="utf-8")
-    source = (base / f"{name}.py").read_text(encoding="utf-8")
     where = f"plpy/{name}"
     marks = list(SOURCE_LINE.finditer(declaration))
-    if len(marks) != 1:
-        raise SourceError(f"{where}.sql must hold one line @source@, and holds {len(marks)}")
-    head, tail = declaration[: marks[0].start()], declaration[marks[0].end() :]
-    tags = _OPENING_TAG.findall(head)
+    if not marks or len({mark["name"] for mark in marks}) < len(marks):
+        raise SourceError(f"{where}.sql must hold a line @source@ or @source:other@, each once; it holds {len(marks)}")
+    tags = _OPENING_TAG.findall(declaration[: marks[0].start()])
     if not tags:
         raise SourceError(f"{where}.sql must open a dollar quote before @source@")
-    _check(source, f"{where}.py", tags[-1])
-    indent = marks[0]["indent"]
-    body = "\n".join(indent + line if line.strip() else "" for line in source.rstrip().splitlines())
-    if placeholders is not None:
-        head = sources.render(head, placeholders, f"{where}.sql")
-        tail = sources.render(tail, placeholders, f"{where}.sql")
-    return head + body + tail
+    texts = [(base / f"{mark['name'] or name}.py").read_text(encoding="utf-8") for mark in marks]
+    everything = (entry.read_bytes() for entry in sorted(base.iterdir(), key=str) if entry.name.endswith(".py"))
+    digest = hashlib.sha256(b"\0".join(everything)).hexdigest()[:16]
+
+    def rendered(text: str) -> str:
+        """Fill in what stands around the sources."""
+        text = text.replace(MARK, digest)
+        return text if placeholders is None else sources.render(text, placeholders, f"{where}.sql")
+
+    built, done = "", 0
+    for mark, text in zip(marks, texts, strict=True):
+        _check(text, f"plpy/{mark['name'] or name}.py", tags[-1])
+        body = "\n".join(mark["indent"] + line if line.strip() else "" for line in text.rstrip().splitlines())
+        built += rendered(declaration[done : mark.start()]) + body
+        done = mark.end()
+    return built + rendered(declaration[done:])
 
 
 def _check(source: str, where: str, tag: str) -> None:

@@ -172,6 +172,10 @@ declare
     v_reader constant name[] := array['search', 'get_memory', 'health', '_session_namespaces'];
     v_nobody text := 'public';
     v_object record;
+    -- What decides where memories are sent, and with whose key; verify reads this list too.
+    v_owners constant name[] := array[
+        'configure_embedding', 'remove_embedding_provider', 'embedding_provider', 'test_embedding'
+    ];
 begin
     -- The owner of the store, which may be one of these, keeps what it has.
     select concat_ws(', ', v_nobody, string_agg(quote_ident(r.rolname), ', ')) into v_nobody
@@ -199,7 +203,9 @@ begin
             )
     loop
         execute format('revoke all on routine %s from %s', v_object.signature, v_nobody);
-        if to_regrole('memory_plugin_api') is not null and v_object.proname !~ '^_' then
+        if to_regrole('memory_plugin_api') is not null and v_object.proname !~ '^_'
+            and v_object.proname <> all (v_owners)
+        then
             execute format('grant execute on routine %s to memory_plugin_api', v_object.signature);
         end if;
         if to_regrole('memory_plugin_reader') is not null and v_object.proname = any (v_reader) then

@@ -6,4 +6,5 @@ pytest_plugins = (
     "fixtures.sidecars",
     "fixtures.contract",
     "fixtures.pgbouncer",
+    "fixtures.embedding_service",
 )

@@ -14,6 +14,7 @@ from fixtures.sidecars import Sidecar, wait_until
 from http_sidecar import ask, serving
 from memory_plugin import __version__
 from memory_plugin.thin_api.breaker import Breaker
+from memory_plugin.thin_api.embedding import Embedding
 from memory_plugin.thin_api.maintenance import Maintenance
 from memory_plugin.thin_api.metrics import Metrics
 from memory_plugin.thin_api.pool import Pool
@@ -130,7 +131,7 @@ def test_a_variable_of_the_platforms_own_metrics_leaves_no_file(database: str, t
 
 
 def test_counting_costs_less_than_ten_microseconds() -> None:
-    metrics = Metrics(Pool("", 1, lambda reachable, why: None), Breaker(), Maintenance("", 0))
+    metrics = Metrics(Pool("", 1, lambda reachable, why: None), Breaker(), Maintenance("", 0), Embedding("", 0))
     rounds = 2000
 
     def once() -> float:

@@ -97,7 +97,7 @@ def test_a_later_install_by_a_plain_owner_keeps_them(
         select format('alter %s %s owner to {role}', case relkind when 'c' then 'type' else 'table' end, oid::regclass)
         from pg_class c where relnamespace = 'memory_plugin'::regnamespace and relkind in ('r', 'c')
         union all
-        select format('alter function %s owner to {role}', oid::regprocedure) from pg_proc p
+        select format('alter routine %s owner to {role}', oid::regprocedure) from pg_proc p
         where pronamespace = 'memory_plugin'::regnamespace
         and not exists (select from pg_depend d where d.objid = p.oid and d.deptype = 'e')
         """,

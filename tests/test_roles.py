@@ -13,11 +13,16 @@ ROLES = ("memory_plugin_api", "memory_plugin_reader")
 API = {
     "commit_memory",
     "delete_namespace",
+    "embedding_claim",
+    "embedding_failures",
+    "embedding_settle",
+    "embedding_status",
     "forget_memory",
     "get_memory",
     "health",
     "maintain",
     "patch_namespace",
+    "retry_embeddings",
     "search",
     "stats",
     "sweep",
@@ -41,7 +46,7 @@ def names(conn: psycopg.Connection[Any], query: str, *parameters: str) -> set[st
 @pytest.mark.parametrize(("role", "expected"), [("memory_plugin_api", API), ("memory_plugin_reader", READER)])
 def test_the_golden_table_of_functions(conn: psycopg.Connection[Any], role: str, expected: set[str]) -> None:
     extra = (
-        {"redact"}
+        {"redact", "embed_pending", "embedding_session"}
         if role == "memory_plugin_api"
         and conn.execute("select to_regprocedure('memory_plugin.redact(text)') is not null").fetchone() == (True,)
         else set()

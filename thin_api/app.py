@@ -26,12 +26,13 @@ from typing import Any
 from memory_plugin.thin_api.body import Bodies
 from memory_plugin.thin_api.breaker import Breaker
 from memory_plugin.thin_api.calls import Calls
+from memory_plugin.thin_api.embedding import Embedding
 from memory_plugin.thin_api.errors import RefusedError, bad_request, internal
 from memory_plugin.thin_api.log import configure, log, log_failure
 from memory_plugin.thin_api.maintenance import Maintenance
 from memory_plugin.thin_api.metrics import CONTENT_TYPE, Metrics
 from memory_plugin.thin_api.pool import Pool
-from memory_plugin.thin_api.routes import HEALTH, METRICS, OPENAPI, Route, match
+from memory_plugin.thin_api.routes import COMMIT, HEALTH, METRICS, OPENAPI, SEARCH, Route, match
 from memory_plugin.thin_api.settings import Settings, from_env
 
 VERSION = "1.0.0"
@@ -65,7 +66,8 @@ class Application:
         breaker = Breaker()
         self._calls = Calls(self._pool, breaker)
         self._maintenance = Maintenance(settings.conninfo, settings.sweep_seconds)
-        self._metrics = Metrics(self._pool, breaker, self._maintenance)
+        self._embedding = Embedding(settings.conninfo, settings.embed_seconds)
+        self._metrics = Metrics(self._pool, breaker, self._maintenance, self._embedding)
         self._openapi = files(__package__).joinpath("openapi.json").read_bytes()
         self._run = secrets.token_hex(4)
         self._numbers = count(1)
@@ -74,10 +76,12 @@ class Application:
         """Start to connect to the database."""
         self._pool.start()
         self._maintenance.start()
+        self._embedding.start()
 
     def close(self) -> None:
         """Let go of the database."""
         self._maintenance.close()
+        self._embedding.close()
         self._pool.close()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> list[bytes]:
@@ -119,7 +123,12 @@ class Application:
                 parameters.append(self._bodies.read(environ))
                 # The request is here only now; a client that sends slowly spends its own time.
                 arrived = monotonic()
-        return route.status, self._calls.run(route, parameters, arrived)
+        body = self._calls.run(route, parameters, arrived)
+        if route is COMMIT:
+            self._embedding.committed()
+        elif route is SEARCH:
+            self._embedding.answered(body)
+        return route.status, body
 
     def _health(self, arrived: float) -> tuple[str, bytes]:
         body = self._calls.run(HEALTH, (), arrived)

@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 
 from memory_plugin import __version__
 from memory_plugin.thin_api.breaker import Breaker
+from memory_plugin.thin_api.embedding import Embedding
 from memory_plugin.thin_api.maintenance import Maintenance
 from memory_plugin.thin_api.pool import Pool
 from memory_plugin.thin_api.routes import Route
@@ -39,10 +40,11 @@ class _Cell:
 class Metrics(Collector):
     """The numbers of one sidecar."""
 
-    def __init__(self, pool: Pool, breaker: Breaker, maintenance: Maintenance) -> None:
+    def __init__(self, pool: Pool, breaker: Breaker, maintenance: Maintenance, embedding: Embedding) -> None:
         self._pool = pool
         self._breaker = breaker
         self._maintenance = maintenance
+        self._embedding = embedding
         self._lock = threading.Lock()
         self._cells: dict[tuple[Route | None, str], _Cell] = {}
         self._registry = CollectorRegistry()
@@ -73,6 +75,7 @@ class Metrics(Collector):
         yield from self._requests()
         yield from self._database()
         yield from self._upkeep()
+        yield from self._embeddings()
         build = GaugeMetricFamily("memory_plugin_build_info", "The program.", labels=("version", "python"))
         build.add_metric((__version__, platform.python_version()), 1)
         yield build
@@ -124,6 +127,19 @@ class Metrics(Collector):
         for outcome, number in self._maintenance.rounds.items():
             rounds.add_metric((outcome,), number)
         yield rounds
+
+    def _embeddings(self) -> Iterator[Metric]:
+        status = self._embedding.status
+        # Only where the database fetches them.
+        if status is None:
+            return
+        yield _gauge("memory_plugin_embedding_pending", "Memories that wait for an embedding.", status["pending"])
+        yield _gauge("memory_plugin_embedding_failed", "Memories that the provider refused.", status["failed"])
+        yield _gauge("memory_plugin_embedding_oldest_seconds", "Age of the oldest pending.", status["oldest_seconds"])
+        yield _gauge("memory_plugin_embedding_up", "0 while the provider is failing.", status["problem"] is None)
+        yield CounterMetricFamily(
+            "memory_plugin_embedded_rows", "Memories embedded here.", value=self._embedding.embedded
+        )
 
 
 def _gauge(name: str, words: str, value: float) -> Metric:

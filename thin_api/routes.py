@@ -28,6 +28,14 @@ HEALTH = Route("GET", "/v1/health", b"select memory_plugin.v1_health()", (), "20
 OPENAPI = Route("GET", "/v1/openapi.json", b"", (), "200 OK", reads=True)
 # Beside the contract, so not among its ROUTES.
 METRICS = Route("GET", "/metrics", b"", (), "200 OK", reads=True)
+COMMIT = Route(
+    "POST",
+    "/v1/namespaces/{name}/memories",
+    b"select memory_plugin.v1_commit_memory($1::text, $2::json)",
+    ("name", "body"),
+    "201 Created",
+)
+SEARCH = Route("POST", "/v1/search", b"select memory_plugin.v1_search($1::json)", ("body",), "200 OK", reads=True)
 
 ROUTES: tuple[Route, ...] = (
     HEALTH,
@@ -53,14 +61,8 @@ ROUTES: tuple[Route, ...] = (
         ("name",),
         "204 No Content",
     ),
-    Route(
-        "POST",
-        "/v1/namespaces/{name}/memories",
-        b"select memory_plugin.v1_commit_memory($1::text, $2::json)",
-        ("name", "body"),
-        "201 Created",
-    ),
-    Route("POST", "/v1/search", b"select memory_plugin.v1_search($1::json)", ("body",), "200 OK", reads=True),
+    COMMIT,
+    SEARCH,
     Route(
         "DELETE",
         "/v1/memories/{id}",

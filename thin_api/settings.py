@@ -18,6 +18,7 @@ DEFAULT_MAX_BODY = 1024 * 1024
 DEFAULT_POOL_SIZE = 8
 MAX_POOL_SIZE = 32
 DEFAULT_SWEEP_SECONDS = 30
+DEFAULT_EMBED_SECONDS = 5
 
 
 class SettingsError(ValueError):
@@ -36,6 +37,8 @@ class Settings:
     pool_size: int = DEFAULT_POOL_SIZE
     # 0: no upkeep here.
     sweep_seconds: int = DEFAULT_SWEEP_SECONDS
+    # 0: no embedding from here.
+    embed_seconds: int = DEFAULT_EMBED_SECONDS
     log_format: str = "text"
 
 
@@ -56,6 +59,7 @@ def from_env(environ: Mapping[str, str] = os.environ) -> Settings:
         max_body=_number(environ, "MEMORY_PLUGIN_MAX_BODY", DEFAULT_MAX_BODY, 1, 256 * 1024 * 1024),
         pool_size=_number(environ, "MEMORY_PLUGIN_POOL_SIZE", DEFAULT_POOL_SIZE, 1, MAX_POOL_SIZE),
         sweep_seconds=_number(environ, "MEMORY_PLUGIN_SWEEP_SECONDS", DEFAULT_SWEEP_SECONDS, 0, 86400),
+        embed_seconds=_number(environ, "MEMORY_PLUGIN_EMBED_SECONDS", DEFAULT_EMBED_SECONDS, 0, 86400),
         log_format=_log_format(environ.get("MEMORY_PLUGIN_LOG") or "text"),
     )
 

@@ -139,3 +139,19 @@ as $function$
 $function$;
 
 comment on function memory_plugin._trim(text) is 'The text without white space at its ends.';
+
+create or replace function memory_plugin._check_range(p_field text, p_value integer, p_least integer, p_most integer)
+returns void
+language plpgsql immutable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+begin
+    if p_value is null or p_value not between p_least and p_most then
+        raise exception using errcode = 'MP001',
+            message = format('%s must be between %s and %s', p_field, p_least, p_most);
+    end if;
+end
+$function$;
+
+comment on function memory_plugin._check_range(text, integer, integer, integer) is
+    'Raise MP001 unless p_value is a number from p_least to p_most.';

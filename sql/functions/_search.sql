@@ -15,7 +15,7 @@ create or replace function memory_plugin._search(
     p_explain boolean
 )
 returns memory_plugin._search_answer
-language plpgsql stable parallel safe security invoker
+language plpgsql stable parallel restricted security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 declare
@@ -56,6 +56,13 @@ begin
         v_answer.hits := coalesce(_listing(v_live, v_query, v_filter, v_limit, v_offset), '{}');
         v_answer.candidates := cardinality(v_answer.hits);
         return v_answer;
+    end if;
+
+    if v_answer.mode = 'lexical' and coalesce(p_semantic_weight, 0.5) > 0 then
+        select e.embedding, e.degraded into v_embedding, v_answer.degraded from _embedded_query(v_query) as e;
+        if v_embedding is not null then
+            v_answer.mode := 'hybrid';
+        end if;
     end if;
 
     -- Beside the other arm, or weighed by age, a memory may rise above those that one arm alone ranks higher.

@@ -9,6 +9,7 @@ as $function$
         '1.0.0',
         array['fts', 'embedding', 'ttl', 'pin', 'propagation', 'hybrid', 'explain']
         || case when to_regprocedure('memory_plugin.redact(text)') is not null then array['redaction'] end
+        || case when _embedding_ready() then array['server_embedding'] end
     -- Touches both tables, so that a store without them is not called healthy.
     from (select 1) as one
     where

@@ -37,6 +37,7 @@ as $function$
                 from memory_records as r inner join memory_namespaces as n on r.namespace = n.name
             ) as m
         ),
+        'embedding', embedding_status(),
         'bytes', (
             select jsonb_object_agg(c.relname, pg_table_size(c.oid))
             from pg_class as c where c.relnamespace = 'memory_plugin'::regnamespace and c.relkind = 'r'
@@ -51,6 +52,6 @@ $function$;
 comment on function memory_plugin.stats() is
     'One object of facts about this store: versions, dimensions, migrations, namespaces and memories (live, by '
     'kind, pinned, '
-    'without embedding, expired and not yet swept), bytes of tables and indexes. Reads every row once.';
+    'without embedding, expired and not yet swept), embedding (embedding_status()), bytes of tables and indexes. Reads every row once.';
 
 revoke all on function memory_plugin.stats() from public;

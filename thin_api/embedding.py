@@ -1,0 +1,158 @@
+"""See to it that what was committed as text alone gets its embedding, where the database can fetch one.
+
+One thread with a connection of its own, kept while the store has an embedding provider and given back while it has
+none. A round calls `memory_plugin.embed_pending` until nothing is left or the provider failed; a commit and a search
+that had to do without wake it, so nothing waits for the clock. Which of many sidecars is active, what is sent and when
+a provider that failed is asked again is decided there; here is only the clock.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from time import monotonic
+from typing import Any
+
+import psycopg
+
+from memory_plugin.thin_api.errors import SqlError
+from memory_plugin.thin_api.log import log
+from memory_plugin.thin_api.wire import ExpiredError, Link, LostError, connect
+
+BATCH = 1000
+# What a call may take: no request begins after 20 s of it, and the last may take a minute and a probe.
+CALL_SECONDS = 110.0
+STATUS_SECONDS = 10.0
+STATUS_EVERY = 5.0
+CONNECT_SECONDS = 5
+# How often a store without a provider, or a database that is away, is looked at again.
+OFF_SECONDS = 15.0
+LOST_SECONDS = 2.0
+LEAST_PAUSE = 0.05
+MOST_PAUSE = 60.0
+# At the end of a search's answer.
+DEGRADED = b'"degraded":"embedding"'
+
+_STATUS = b"select memory_plugin.embedding_status()"
+_EMBED = b"call memory_plugin.embed_pending($1::integer, $2::boolean, null)"
+
+
+class Embedding:
+    """The clock of one sidecar's embedding; `every` is in seconds, 0 for none."""
+
+    def __init__(self, conninfo: str, every: float) -> None:
+        self._conninfo = conninfo
+        self._every = every
+        self._closing = threading.Event()
+        self._woken = threading.Event()
+        self._probe = False
+        self._trouble = ""
+        self._link: Link | None = None
+        self._status_at = 0.0
+        # Written by the one thread alone. None: the database fetches no embeddings.
+        self.status: Mapping[str, Any] | None = None
+        self.embedded = 0
+
+    def start(self) -> None:
+        """Start the clock."""
+        if self._every:
+            threading.Thread(target=self._run, name="embedding", daemon=True).start()
+
+    def close(self) -> None:
+        """Begin no further call."""
+        self._closing.set()
+        self._woken.set()
+
+    def committed(self) -> None:
+        """Note that there may be something to embed."""
+        if self.status is not None:
+            self._woken.set()
+
+    def answered(self, body: bytes) -> None:
+        """Note a search's answer: one that had to do without is a reason to look at the provider."""
+        if self.status is not None and body.find(DEGRADED, max(len(body) - 200, 0)) >= 0:
+            self._probe = True
+            self._woken.set()
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            pause, deaf = self.round()
+            if deaf:
+                self._closing.wait(pause)
+            else:
+                self._woken.wait(pause)
+                # Those who commit together are embedded together.
+                self._closing.wait(LEAST_PAUSE)
+            self._woken.clear()
+        if self._link is not None:
+            self._link.conn.close()
+
+    def round(self) -> tuple[float, bool]:
+        """Embed what there is; return how long to pause, and whether to be deaf to wakers meanwhile."""
+        try:
+            if self._link is None:
+                self._link = connect(self._conninfo, CONNECT_SECONDS)
+            return self._embed(self._link)
+        except (psycopg.Error, OSError, LostError):
+            self._give_back()
+            return self._failed("unreachable", LOST_SECONDS)
+        except SqlError as error:
+            self._give_back()
+            # A store that is not there, or is older than this program, fetches nothing.
+            missing = error.sqlstate in ("3F000", "42P01", "42883")
+            self.status = None if missing else self.status
+            return (OFF_SECONDS, True) if missing else self._failed(error.sqlstate, LOST_SECONDS)
+        except ExpiredError:
+            if self._link is not None:
+                with suppress(psycopg.Error):
+                    self._link.conn.cancel_safe(timeout=1.0)
+            self._give_back()
+            return self._failed("deadline", LOST_SECONDS)
+        except Exception as error:
+            # Whatever it is, the next round may do better.
+            self._give_back()
+            return self._failed(type(error).__name__, LOST_SECONDS)
+
+    def _embed(self, link: Link) -> tuple[float, bool]:
+        if self.status is None or monotonic() > self._status_at + STATUS_EVERY:
+            self._look(link)
+        if self.status is None:
+            self._give_back()
+            return OFF_SECONDS, True
+        probe, self._probe = self._probe, False
+        answer = link.run(_EMBED, (b"%d" % BATCH, b"true" if probe else b"false"), monotonic() + CALL_SECONDS)
+        told = json.loads(answer)
+        self.embedded += told["embedded"]
+        if told["embedded"]:
+            log("embedded", rows=told["embedded"])
+        if told["outcome"] == "more":
+            return 0.0, False
+        self._look(link)
+        if told["outcome"] == "wait":
+            return self._failed(str((self.status or {}).get("problem")), min(told["seconds"] + 0.01, MOST_PAUSE))
+        self._note("")
+        return (told["seconds"], True) if told["outcome"] == "elsewhere" else (self._every, False)
+
+    def _look(self, link: Link) -> None:
+        self.status = json.loads(link.run(_STATUS, (), monotonic() + STATUS_SECONDS) or b"null")
+        self._status_at = monotonic()
+
+    def _failed(self, why: str, pause: float) -> tuple[float, bool]:
+        self._note(why)
+        return pause, True
+
+    def _give_back(self) -> None:
+        if self._link is not None:
+            self._link.conn.close()
+            self._link = None
+
+    def _note(self, trouble: str) -> None:
+        if trouble == self._trouble:
+            return
+        self._trouble = trouble
+        if trouble:
+            log("embedding_failed", level="warning", reason=trouble)
+        else:
+            log("embedding_resumed")

@@ -107,10 +107,13 @@ comment on function memory_plugin.configure_embedding(
     text, text, integer, text, integer, integer, integer, integer, boolean, text, text, text
 ) is
     'Set the service that embeds what is committed and searched as text alone: any with OpenAI''s /v1/embeddings. '
-    'url: http(s)://host[:port] gets that path, another path stays; dimensions: the store''s; api_key: sent as a bearer '
+    'url: http(s)://host[:port] gets that path, another path stays; dimensions: the store''s; api_key: sent as '
+    'a bearer '
     'token, never shown again; batch_size: texts a request, 1 to 2048; timeout_ms: of a request, 100 to 60000; '
-    'query_timeout_ms: of a search''s, 50 to 1000; max_characters: of a text, what is over is cut off; send_dimensions: '
-    'name them in the request; text_prefix, query_prefix: what the model wants in front; ca_certificate: PEM, instead of '
+    'query_timeout_ms: of a search''s, 50 to 1000; max_characters: of a text, what is over is cut off; '
+    'send_dimensions: '
+    'name them in the request; text_prefix, query_prefix: what the model wants in front; ca_certificate: PEM, '
+    'instead of '
     'the server''s authorities. For the owner alone. Errors: MP001, MP002; 0A000 without PL/Python.';
 
 revoke all on function memory_plugin.configure_embedding(

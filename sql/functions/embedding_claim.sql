@@ -101,8 +101,10 @@ end
 $function$;
 
 comment on function memory_plugin.embedding_claim(integer, boolean) is
-    'A step of embed_pending: what is to be done now, and a lease on doing it. action: embed (texts), probe (see whether '
-    'the provider is well), wait (seconds, it failed lately), elsewhere (another session has the lease), done (nothing is '
+    'A step of embed_pending: what is to be done now, and a lease on doing it. action: embed (texts), probe '
+    '(see whether '
+    'the provider is well), wait (seconds, it failed lately), elsewhere (another session has the lease), done '
+    '(nothing is '
     'pending), off (no provider). Errors: MP001 for a bad argument.';
 
 revoke all on function memory_plugin.embedding_claim(integer, boolean) from public;

@@ -17,7 +17,8 @@ end
 $function$;
 
 comment on function memory_plugin.retry_embeddings() is
-    'Make every memory that the embedding provider refused, and a provider that is being left alone, due at once; return '
+    'Make every memory that the embedding provider refused, and a provider that is being left alone, due at '
+    'once; return '
     'how many memories.';
 
 revoke all on function memory_plugin.retry_embeddings() from public;

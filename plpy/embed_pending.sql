@@ -12,7 +12,7 @@ if "pending" not in SD:
 return [SD["pending"](max_rows, probe)]
 $plpython$;
 
-comment on procedure memory_plugin.embed_pending(integer, boolean, jsonb) is
+comment on procedure memory_plugin.embed_pending (integer, boolean, jsonb) is
 'Fetch the embeddings of at most max_rows (1 to 1000000) memories that were committed without one, oldest first, from '
 'the configured provider. One session at a time does it. Not inside a transaction block: it commits as it goes. '
 'probe: also see whether a provider that was slow to answer searches is well again. result: {outcome, embedded, '

@@ -45,11 +45,14 @@ def run_generated(
     examples: int,
     *,
     seed: int | None = None,
+    token: str = "",
     timeout: float = 240,
 ) -> Outcome:
     """Run all four phases with so many examples an operation; without a seed the same cases in every run."""
     document = folder / "openapi.json"
-    document.write_text(json.dumps(of_this_store(httpx.get(f"{base_url}/v1/openapi.json", trust_env=False).json())))
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    served = httpx.get(f"{base_url}/v1/openapi.json", headers=headers, trust_env=False)
+    document.write_text(json.dumps(of_this_store(served.json())))
     chance = ["--generation-deterministic"] if seed is None else ["--seed", str(seed), "--generation-database", "none"]
     done = subprocess.run(
         [
@@ -57,6 +60,7 @@ def run_generated(
             # A NUL, which no text here may hold, is tried by hand elsewhere.
             *("--generation-allow-x00", "false", "--max-examples", str(examples)),
             *("--phases", PHASES, "--warnings", "off", "--continue-on-failure"),
+            *(part for name, value in headers.items() for part in ("--header", f"{name}: {value}")),
             # The client's patience.
             *("--max-response-time", "2"),
         ],

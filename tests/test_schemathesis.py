@@ -12,7 +12,7 @@ from generated import run_generated
 pytestmark = pytest.mark.servers("any")
 
 # What one operation and phase adds to the cases depends on its schema; so many examples make somewhat over 1,000.
-EXAMPLES = 45
+EXAMPLES = 70
 CASES_AT_LEAST = 1000
 
 

@@ -23,6 +23,7 @@ from threading import Lock
 from time import monotonic
 from typing import Any
 
+from memory_plugin.thin_api.auth import CHALLENGE, Gate
 from memory_plugin.thin_api.body import Bodies
 from memory_plugin.thin_api.breaker import Breaker
 from memory_plugin.thin_api.calls import Calls
@@ -44,8 +45,10 @@ StartResponse = Callable[..., object]
 _JSON = ("Content-Type", "application/json")
 _METRICS = ("Content-Type", CONTENT_TYPE)
 _RETRY = ("Retry-After", "1")
+_CHALLENGE = ("WWW-Authenticate", CHALLENGE)
 _LINES = {
     400: "400 Bad Request",
+    401: "401 Unauthorized",
     403: "403 Forbidden",
     404: "404 Not Found",
     405: "405 Method Not Allowed",
@@ -61,6 +64,7 @@ class Application:
 
     def __init__(self, settings: Settings) -> None:
         configure(settings.log_format)
+        self._gate = Gate(settings.token)
         self._bodies = Bodies(settings.max_body)
         self._pool = Pool(settings.conninfo, settings.pool_size, _log_reachability)
         breaker = Breaker()
@@ -92,6 +96,8 @@ class Application:
         route: Route | None = None
         try:
             route, name = _route(environ)
+            if route is not HEALTH:
+                self._gate.check(environ)
             line, body = self._answer(route, name, environ, arrived)
         except RefusedError as refused:
             line, body, headers = self._refuse(refused, route, request_id, arrived)
@@ -146,6 +152,8 @@ class Application:
             status, body = 503, DEGRADED
         if status == 503:
             headers.append(_RETRY)
+        if status == 401:
+            headers.append(_CHALLENGE)
         if refused.allow:
             headers.append(("Allow", refused.allow))
         if status >= 500:

@@ -12,6 +12,8 @@ from typing import NamedTuple
 BAD_REQUEST = "bad_request"
 NOT_FOUND = "not_found"
 FORBIDDEN = "forbidden"
+# Beside the contract's codes: only where an operator has set a token.
+UNAUTHORIZED = "unauthorized"
 INTERNAL = "internal"
 UNAVAILABLE = "unavailable"
 

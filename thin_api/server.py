@@ -63,8 +63,11 @@ def run(settings: Settings) -> int:
         return EXIT_ADDRESS
     shown = f"[{address}]:{settings.port}" if ":" in address else f"{address}:{settings.port}"
     log("started", address=shown, database=described(settings), pool=settings.pool_size, pid=os.getpid())
-    if not ip_address(address.partition("%")[0]).is_loopback:
-        advice = "there is no authentication: whoever reaches this address reads and writes every memory"
+    if not settings.token and not ip_address(address.partition("%")[0]).is_loopback:
+        advice = (
+            "there is no authentication: whoever reaches this address reads and writes every memory; "
+            "set MEMORY_PLUGIN_TOKEN, or listen on 127.0.0.1"
+        )
         log("LISTENING_BEYOND_LOOPBACK", level="warning", address=shown, advice=advice)
     status = 0
     try:

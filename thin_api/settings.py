@@ -11,6 +11,7 @@ from urllib.parse import quote, unquote
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from memory_plugin.thin_api.auth import RULE
 from memory_plugin.thin_api.log import FORMATS
 
 DEFAULT_LISTEN = "127.0.0.1:9100"
@@ -40,6 +41,8 @@ class Settings:
     # 0: no embedding from here.
     embed_seconds: int = DEFAULT_EMBED_SECONDS
     log_format: str = "text"
+    # "": everybody who reaches the address is served.
+    token: str = field(default="", repr=False)
 
 
 def from_env(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -61,6 +64,7 @@ def from_env(environ: Mapping[str, str] = os.environ) -> Settings:
         sweep_seconds=_number(environ, "MEMORY_PLUGIN_SWEEP_SECONDS", DEFAULT_SWEEP_SECONDS, 0, 86400),
         embed_seconds=_number(environ, "MEMORY_PLUGIN_EMBED_SECONDS", DEFAULT_EMBED_SECONDS, 0, 86400),
         log_format=_log_format(environ.get("MEMORY_PLUGIN_LOG") or "text"),
+        token=_token(environ.get("MEMORY_PLUGIN_TOKEN") or ""),
     )
 
 
@@ -102,6 +106,13 @@ def described(settings: Settings) -> str:
 def _log_format(text: str) -> str:
     if text not in FORMATS:
         raise SettingsError(f"MEMORY_PLUGIN_LOG must be {' or '.join(FORMATS)}, not {text!r}")
+    return text
+
+
+def _token(text: str) -> str:
+    if text and not RULE.fullmatch(text):
+        # Not quoted: it is a secret all the same.
+        raise SettingsError("MEMORY_PLUGIN_TOKEN must be 16 to 512 characters of ASCII without spaces")
     return text
 
 

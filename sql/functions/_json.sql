@@ -159,6 +159,7 @@ set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 declare
     v_text text := _json_text(p_field, p_value);
+    v_offset text;
 begin
     if v_text is null then
         return null;
@@ -169,8 +170,13 @@ begin
         raise exception using errcode = 'MP001', message = format('%s must be an RFC 3339 time', p_field),
             hint = 'Like 2030-01-31T12:00:00Z.';
     end if;
-    -- Postgres reads a time of at most 128 characters.
-    return regexp_replace(v_text, '([.][0-9]{9})[0-9]+', '\1')::timestamptz;
+    -- Postgres reads a time of at most 128 characters, and an offset of less than 16 hours.
+    v_text := regexp_replace(v_text, '([.][0-9]{9})[0-9]+', '\1');
+    v_offset := substring(v_text from '[+-][0-9]{2}:[0-9]{2}$');
+    if v_offset is null then
+        return v_text::timestamptz;
+    end if;
+    return (left(v_text, -6) || 'Z')::timestamptz - v_offset::interval;
 exception
     when datetime_field_overflow or invalid_datetime_format or invalid_time_zone_displacement_value then
         raise exception using errcode = 'MP001', message = format('%s must be an RFC 3339 time', p_field),

@@ -78,8 +78,9 @@ begin
     -- number out: 1e131071 is 131,072 digits, and a few thousand of them would bring down each such search.
     if jsonb_path_exists(
         p_value,
-        'strict $.** ? (!(@ >= 1e-307 && @ <= 1.797e308) && '
-        '(@ > 1.797e308 || @ < -1.797e308 || (@ != 0 && @ < 1e-307 && @ > -1e-307)))'
+        -- The greatest and the smallest that double precision has, subnormal ones included.
+        'strict $.** ? (!(@ >= 4.94e-324 && @ <= 1.7976931348623157e308) && (@ > 1.7976931348623157e308 '
+        '|| @ < -1.7976931348623157e308 || (@ != 0 && @ < 4.94e-324 && @ > -4.94e-324)))'
     ) then
         raise exception using errcode = 'MP001',
             message = format('%s holds a number outside the range of double precision', p_field);

@@ -78,7 +78,11 @@ def test_an_object_with_a_number_that_no_client_can_read_is_refused(
             assert refused(contract.put(name, f'{{"kind":"team","metadata":{{"a":{inside}}}}}'), "metadata")
 
 
-@pytest.mark.parametrize("value", ["1.7976931348623157e308", "-1.7976931348623157e308", "2.2250738585072014e-308", "-5e-324", "0", "-0", "0e999", "0.0", "5E-3"])
+@pytest.mark.parametrize(
+    "value",
+    ["1.7976931348623157e308", "-1.7976931348623157e308"]
+    + ["2.2250738585072014e-308", "-5e-324", "0", "-0", "0e999", "0.0", "5E-3"],
+)
 def test_a_number_at_the_edge_is_kept(contract: Contract, value: str) -> None:
     name = contract.name()
     assert contract.commit_body(name, memory(propagation=f'{{"a":{value}}}')).status == 201

@@ -113,6 +113,7 @@ def test_a_body_of_10_mb_without_the_token_is_refused_unread_and_the_next_reques
 
 def test_the_token_is_in_no_line_of_the_log_and_in_no_metric(guarded: Sidecar) -> None:
     ask(guarded, "POST", "/v1/search", b"{", f"Bearer {TOKEN}".encode())
+    assert ask(guarded, "GET", "/v1/openapi.json", b"", f"Bearer {TOKEN}x".encode()).status == 401
     metrics = guarded.client.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"}).text
     assert 'status="401"' in metrics
     assert TOKEN not in metrics

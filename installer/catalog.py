@@ -190,6 +190,15 @@ inner join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
 where n.nspname = 'memory_plugin' and c.relkind in ('i', 'I')
 """
 
+# A disabled trigger is as good as none.
+TRIGGERS = """
+select t.tgname
+from pg_catalog.pg_trigger as t
+inner join pg_catalog.pg_class as c on c.oid = t.tgrelid
+inner join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+where n.nspname = 'memory_plugin' and not t.tgisinternal and t.tgenabled in ('O', 'A')
+"""
+
 PLPYTHON_SIGNATURES = """
 select p.oid::regprocedure::text
 from pg_catalog.pg_proc as p

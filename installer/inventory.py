@@ -15,6 +15,7 @@ _CREATE_TYPE = re.compile(r"\bcreate\s+type\s+memory_plugin\.(\w+)", re.IGNORECA
 _CREATE_INDEX = re.compile(
     rf"\bcreate\s+(?:unique\s+)?index\s+(?:concurrently\s+)?{_IF_NOT_EXISTS}(\w+)\s+on\b", re.IGNORECASE
 )
+_CREATE_TRIGGER = re.compile(r"\bcreate\s+trigger\s+(\w+)", re.IGNORECASE)
 _DROP = re.compile(
     r"\bdrop\s+(?:table|type|index)\s+(?:concurrently\s+)?(?:if\s+exists\s+)?memory_plugin\.(\w+)", re.IGNORECASE
 )
@@ -48,12 +49,14 @@ class Inventory:
     added_columns: frozenset[tuple[str, str]]
     """(table, column) of the columns that came after the first shape."""
     functions: tuple[Function, ...]
+    triggers: frozenset[str] = frozenset()
 
 
 def read(source: Sources, placeholders: Mapping[str, str]) -> Inventory:
     """Return what the package's own sources make; an operator's own migrations are not counted."""
     tables, types, indexes = {"schema_migrations"}, set[str](), set[str]()
     columns: set[tuple[str, str]] = set()
+    triggers: set[str] = set()
     for migration in source.own:
         for statement in statements.split(statements.without_comments(migration.text)):
             dropped = set(_DROP.findall(statement)) | set(_USING_INDEX.findall(statement))
@@ -61,6 +64,7 @@ def read(source: Sources, placeholders: Mapping[str, str]) -> Inventory:
             tables |= set(_CREATE_TABLE.findall(statement))
             types |= set(_CREATE_TYPE.findall(statement))
             indexes |= set(_CREATE_INDEX.findall(statement))
+            triggers |= set(_CREATE_TRIGGER.findall(statement))
             for table in _ALTER_TABLE.findall(statement)[:1]:
                 columns |= {(table, column) for column in _ADD_COLUMN.findall(statement)}
                 columns -= {(table, column) for column in _DROP_COLUMN.findall(statement)}
@@ -69,7 +73,14 @@ def read(source: Sources, placeholders: Mapping[str, str]) -> Inventory:
         for file in source.functions
         for function in functions_of(sources.render(file.text, placeholders, file.name))
     ]
-    return Inventory(frozenset(tables), frozenset(types), frozenset(indexes), frozenset(columns), tuple(functions))
+    return Inventory(
+        frozenset(tables),
+        frozenset(types),
+        frozenset(indexes),
+        frozenset(columns),
+        tuple(functions),
+        frozenset(triggers),
+    )
 
 
 def plpython_functions(placeholders: Mapping[str, str]) -> tuple[Function, ...]:

@@ -26,7 +26,7 @@ from memory_plugin.installer.version import number
 
 MIN_POSTGRES = 15
 MIN_VECTOR = "0.7.0"
-"""halfvec came with it, and the embedding index is built on halfvec."""
+"""halfvec came with it, and the copy of the embeddings that is searched is of halfvec."""
 GOOD_VECTOR = "0.8.4"
 ITERATIVE_VECTOR = "0.8.0"
 DEFAULT_DIMENSIONS = 1536
@@ -87,8 +87,8 @@ def vector_warnings(version: str) -> tuple[str, ...]:
     warnings: list[str] = []
     if number(version) < number(ITERATIVE_VECTOR):
         warnings.append(
-            f"pgvector {version} has no iterative index scan (it came with 0.8.0): a filtered search through the index "
-            "may find fewer rows than there are"
+            f"pgvector {version} has no iterative index scan (it came with 0.8.0): searches by embedding find "
+            "as much, but go row by row through a large namespace when their filters leave the graph too few"
         )
     if number(version) < number(GOOD_VECTOR):
         warnings.append(

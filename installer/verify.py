@@ -56,6 +56,7 @@ def compare(connection: Connection, facts: Facts, plan: Plan, source: Sources) -
         *(f"migration {migration.name} is not applied" for migration in plan.run),
         *_relations(facts, wanted),
         *_indexes(connection, facts, wanted),
+        *_triggers(connection, wanted),
         *_functions(routines, functions, exact=not extras),
     ]
     if facts.vector.installed is None:
@@ -93,6 +94,12 @@ def _indexes(connection: Connection, facts: Facts, wanted: Inventory) -> Iterabl
     present = {str(row[0]) for row in connection.execute(catalog.INDEXES).fetchall()}
     yield from (f"index {name} is missing" for name in sorted(wanted.indexes - present))
     yield from (f"index {name} is unfinished (invalid)" for name in facts.invalid_indexes)
+
+
+def _triggers(connection: Connection, wanted: Inventory) -> Iterable[str]:
+    """Yield triggers without which a copy falls behind what it copies."""
+    present = {str(row[0]) for row in connection.execute(catalog.TRIGGERS).fetchall()}
+    yield from (f"trigger {name} is missing or disabled" for name in sorted(wanted.triggers - present))
 
 
 def _functions(routines: list[_Routine], wanted: tuple[Function, ...], *, exact: bool) -> Iterable[str]:

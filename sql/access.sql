@@ -118,7 +118,12 @@ begin
         cross join (values ('memory_plugin_owner'), ('memory_plugin_reader')) as p (name)
         inner join pg_roles as r
             on case p.name when 'memory_plugin_owner' then r.oid = c.relowner else r.rolname = p.name end
-        where c.oid in ('memory_plugin.memory_namespaces'::regclass, 'memory_plugin.memory_records'::regclass)
+        where c.oid in (
+                'memory_plugin.memory_namespaces'::regclass, 'memory_plugin.memory_records'::regclass,
+                'memory_plugin.memory_vectors'::regclass
+            )
+            -- A reader searches by embedding through search(): the copy of the embeddings is no concern of its own.
+            and (c.relname <> 'memory_vectors' or p.name = 'memory_plugin_owner')
             and not exists (
                 select from pg_policy as have
                 where have.polrelid = c.oid and have.polname = p.name and have.polroles = array[r.oid] and have.polpermissive
@@ -140,7 +145,10 @@ begin
     for v_wanted in
         select c.oid::regclass as tab
         from pg_class as c
-        where c.oid in ('memory_plugin.memory_namespaces'::regclass, 'memory_plugin.memory_records'::regclass)
+        where c.oid in (
+                'memory_plugin.memory_namespaces'::regclass, 'memory_plugin.memory_records'::regclass,
+                'memory_plugin.memory_vectors'::regclass
+            )
             and not (c.relrowsecurity and c.relforcerowsecurity)
     loop
         execute format('alter table %s enable row level security, force row level security', v_wanted.tab);

@@ -51,6 +51,14 @@ def test_a_fresh_installation_has_no_differences(database: str) -> None:
             "delete from memory_plugin.schema_migrations where name like '004%'",
             "migration 004_result_types is not applied",
         ),
+        (
+            "drop trigger memory_records_mirror_vector on memory_plugin.memory_records",
+            "trigger memory_records_mirror_vector is missing",
+        ),
+        (
+            "alter table memory_plugin.memory_records disable trigger memory_records_empty_vectors",
+            "trigger memory_records_empty_vectors is missing or disabled",
+        ),
         ("drop table memory_plugin.schema_migrations", "no store is installed"),
         ("drop schema memory_plugin cascade", "no store is installed"),
     ],

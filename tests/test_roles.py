@@ -93,7 +93,7 @@ def test_row_level_security_is_forced_on_every_table_of_memories(conn: psycopg.C
         select c.relname::text from pg_class c
         where c.relnamespace = 'memory_plugin'::regnamespace and c.relrowsecurity and c.relforcerowsecurity
     """
-    assert {"memory_namespaces", "memory_records"} <= names(conn, query)
+    assert {"memory_namespaces", "memory_records", "memory_vectors"} <= names(conn, query)
 
 
 @pytest.fixture
@@ -147,6 +147,7 @@ def test_a_reader_sees_the_namespaces_of_its_setting_and_nothing_when_it_is_unse
         "insert into memory_plugin.memory_namespaces (name, kind) values ('team:x', 'team')",
         "delete from memory_plugin.memory_records",
         "select * from memory_plugin.schema_migrations",
+        "select * from memory_plugin.memory_vectors",
         "create table memory_plugin.mine (x integer)",
         "set role memory_plugin_owner",
     ],
@@ -165,6 +166,7 @@ def test_a_reader_can_neither_write_nor_reach_past_the_two_reading_functions(
         "select * from memory_plugin.memory_records",
         "select * from memory_plugin.schema_migrations",
         "insert into memory_plugin.schema_migrations (name, sha256, program_version) values ('x', 'x', 'x')",
+        "select * from memory_plugin.memory_vectors",
         "select memory_plugin._trim('x')",
         "create function memory_plugin.mine() returns integer language sql as 'select 1'",
         "set role memory_plugin_owner",

@@ -15,7 +15,7 @@ create or replace function memory_plugin._search(
     p_explain boolean
 )
 returns memory_plugin._search_answer
-language plpgsql stable parallel restricted security invoker
+language plpgsql stable parallel unsafe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 declare

@@ -15,7 +15,7 @@ create or replace function memory_plugin.search(
     explain boolean default false
 )
 returns setof memory_plugin.memory_hit
-language plpgsql stable parallel restricted
+language plpgsql stable parallel unsafe
 -- The caller needs execute and no right on the tables: access.sql says who has it.
 security definer
 rows 20

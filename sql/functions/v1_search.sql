@@ -1,6 +1,6 @@
 create or replace function memory_plugin.v1_search(body json)
 returns json
-language plpgsql stable parallel restricted
+language plpgsql stable parallel unsafe
 -- The caller needs execute and no right on the tables: access.sql says who has it.
 security definer
 set search_path = pg_catalog, memory_plugin, pg_temp

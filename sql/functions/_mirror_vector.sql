@@ -1,0 +1,46 @@
+create or replace function memory_plugin._mirror_vector()
+returns trigger
+language plpgsql volatile parallel unsafe
+-- Whoever may write memories, in whatever way, need not have any right on the copy.
+security definer
+set search_path = pg_catalog, memory_plugin, pg_temp
+set lock_timeout = '1s'
+as $function$
+begin
+    if tg_op = 'TRUNCATE' then
+        truncate memory_vectors;
+        return null;
+    end if;
+    if tg_op = 'UPDATE'
+        and (new.namespace, new.id, new.kind, new.source, new.expires_at, new.created_at)
+        is not distinct from (old.namespace, old.id, old.kind, old.source, old.expires_at, old.created_at)
+        and (new.embedding is null) = (old.embedding is null)
+        and (new.embedding is null or new.embedding operator(@extschema:vector@.=) old.embedding)
+    then
+        return null;
+    end if;
+    if tg_op = 'DELETE'
+        or tg_op = 'UPDATE' and ((new.namespace, new.id) is distinct from (old.namespace, old.id) or new.embedding is null)
+    then
+        delete from memory_vectors as v where v.namespace = old.namespace and v.id = old.id;
+    end if;
+    if tg_op <> 'DELETE' and new.embedding is not null then
+        insert into memory_vectors as v (expires_at, created_at, id, namespace, kind, source, embedding)
+        values (
+            new.expires_at, new.created_at, new.id, new.namespace, new.kind, new.source,
+            _steered(new.embedding, new.namespace, array[new.kind], '{1,0.25}'::real[])
+        )
+        on conflict (namespace, id) do update
+        set
+            expires_at = excluded.expires_at,
+            created_at = excluded.created_at,
+            kind = excluded.kind,
+            source = excluded.source,
+            embedding = excluded.embedding;
+    end if;
+    return null;
+end
+$function$;
+
+comment on function memory_plugin._mirror_vector() is
+    'Trigger of memory_records: does to memory_vectors what was done to the memory. No error of its own.';

@@ -10,11 +10,16 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TYPING := .venv/typing
 SUBPACKAGES := installer plpy sql thin_api
 
-.PHONY: help serve test venv lint format provision pytest clean
+# quick takes some minutes, full an hour; LOCOMO_DIR names the folder with LoCoMo, without which its benches are left out.
+BENCH ?= quick
+BENCH_ARGS ?=
+
+.PHONY: help serve test bench venv lint format provision pytest clean
 
 help:
 	@echo 'make serve   install what is needed and serve /v1 on 127.0.0.1:9100 (DATA_DIR=... says where its data stays)'
 	@echo 'make test    lint and test on every server this machine can have; PYTEST_ARGS=... narrows it'
+	@echo 'make bench   measure search beside other systems: table, figures, pictures; BENCH=full, BENCH_ARGS=--only ...'
 	@echo 'make lint    ruff, mypy, sqlfluff'
 	@echo 'make format  let ruff lay out the Python'
 	@echo 'make venv    the development environment in .venv'
@@ -25,6 +30,9 @@ serve: .venv/.installed
 
 test: lint provision
 	$(MAKE) --no-print-directory pytest
+
+bench: .venv/.installed-bench
+	$(BIN)/python bench/run.py --size $(BENCH) $(BENCH_ARGS)
 
 venv: .venv/.installed-dev
 
@@ -44,11 +52,16 @@ venv: .venv/.installed-dev
 	$(PIP) install -e '.[embedded,dev]'
 	@touch $@ .venv/.installed
 
+.venv/.installed-bench: pyproject.toml memory_plugin/__init__.py | .venv/bin/python
+	$(PIP) install -e '.[embedded,bench]'
+	@touch $@ .venv/.installed
+
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .
 	@rm -rf $(TYPING) && mkdir -p $(TYPING)/memory_plugin
 	@ln -s $(CURDIR)/memory_plugin/* $(SUBPACKAGES:%=$(CURDIR)/%) $(TYPING)/memory_plugin/
 	MYPYPATH=$(TYPING):tests $(BIN)/mypy -p memory_plugin -p fixtures
+	MYPYPATH=$(TYPING):bench:tests $(BIN)/mypy bench
 	$(BIN)/sqlfluff lint --nocolor --disable-progress-bar sql plpy
 
 format: .venv/.installed-dev

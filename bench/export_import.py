@@ -61,7 +61,7 @@ def timed(command: list[str], **environ: str) -> tuple[float, float]:
 def store(server: Server, name: str) -> str:
     """Make a database with an empty store and return its URL."""
     server.execute(f'create database "{name}"')
-    url = server.url(name)
+    url: str = server.url(name)
     api.install(settings.from_env({"MEMORY_PLUGIN_DATABASE_URL": url}))
     return url
 

@@ -11,6 +11,7 @@ import random
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 import psycopg
 
@@ -82,8 +83,8 @@ def main() -> int:
     rows = []
     for name, text in cases(options.size).items():
         redact(text[:2000])
-        here = milliseconds(options.rounds, time.process_time, lambda text=text: redact(text))  # type: ignore[misc]
-        there = milliseconds(options.rounds, time.perf_counter, lambda text=text: in_database(text)) if conn else 0.0
+        here = milliseconds(options.rounds, time.process_time, partial(redact, text))
+        there = milliseconds(options.rounds, time.perf_counter, partial(in_database, text)) if conn else 0.0
         rows.append((max(here, there), here, there, name))
     for _, here, there, name in sorted(rows, reverse=True):
         sys.stdout.write(f"{here:8.1f} ms" + (f" {there:8.1f} ms in the database" if conn else "") + f"  {name}\n")

@@ -187,7 +187,7 @@ def main() -> int:
     """Measure; print a table, and write JSON where asked."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--server-url", required=True)
-    parser.add_argument("--yardstick", help="the other sidecar: a program")
+    parser.add_argument("--yardstick", default="", help="the other sidecar: a program")
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--dimensions", type=int, default=1536)
     parser.add_argument("--clients", type=int, default=8)

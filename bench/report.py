@@ -1,0 +1,123 @@
+"""One table of what the benches found, ours beside the others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+OURS = "memory-plugin"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One figure, ours and another's; the ratio is theirs to ours where less is better, else ours to theirs."""
+
+    measured: str
+    unit: str
+    ours: float
+    other: str = ""
+    theirs: float | None = None
+    less_is_better: bool = True
+    remark: str = ""
+
+    @property
+    def ratio(self) -> float | None:
+        """Return how many times better ours is."""
+        if self.theirs is None or not self.theirs or not self.ours:
+            return None
+        return self.theirs / self.ours if self.less_is_better else self.ours / self.theirs
+
+
+def compare(result: dict[str, Any]) -> Iterator[Line]:
+    """Yield the lines of bench/compare.py."""
+    for way in ("embedding", "words", "both"):
+        for size, figures in result[way].items():
+            yield from _beside(f"by {way}, {int(size):,} rows: p50", figures)
+    yield from _beside("commit with embedding: p50", result["commit"])
+    for name, why in result["skipped"].items():
+        yield Line(f"skipped {name}: {why}", "", 0)
+
+
+def _beside(measured: str, figures: dict[str, Any]) -> Iterator[Line]:
+    ours = figures[OURS]
+    for name, of in figures.items():
+        if name == OURS:
+            continue
+        remark = ""
+        if "recall" in of:
+            remark = f"recall {ours['recall']:.3f} : {of['recall']:.3f}, rows {ours['rows']:.1f} : {of['rows']:.1f}"
+        elif "rows" in of and "rows" in ours:
+            remark = f"rows {ours['rows']:.1f} : {of['rows']:.1f}"
+        yield Line(measured, "ms", ours["p50_ms"], name, of["p50_ms"], remark=remark)
+
+
+def compare_locomo(result: dict[str, Any]) -> Iterator[Line]:
+    """Yield the lines of bench/compare_locomo.py."""
+    for way, ours in result["found"][OURS].items():
+        for name, of in result["found"].items():
+            if name != OURS and way in of:
+                for key in ("recall@10", "mrr@10"):
+                    yield Line(f"LoCoMo by {way}: {key}", "", ours[key], name, of[way][key], less_is_better=False)
+
+
+def locomo(result: dict[str, Any]) -> Iterator[Line]:
+    """Yield the lines of bench/locomo.py."""
+    for mode in ("query", "embedding", "both"):
+        for key in ("recall@10", "mrr", "hit@10"):
+            if mode in result:
+                yield Line(f"LoCoMo by {mode}: {key}", "", result[mode][key])
+
+
+def sidecar_overhead(result: list[dict[str, Any]]) -> Iterator[Line]:
+    """Yield the lines of bench/sidecar_overhead.py."""
+    for of in result:
+        yield Line(
+            f"{of['call']} over HTTP: p50", "ms", of["http_p50_ms"], "the same call by psycopg", of["direct_p50_ms"]
+        )
+
+
+def throughput(result: dict[str, Any]) -> Iterator[Line]:
+    """Yield the lines of bench/throughput.py."""
+    for name, of in result["operations"].items():
+        other = of.get("yardstick", {})
+        remark = f"p99 {of[OURS]['p99_ms']:.1f}" + (f" : {other['p99_ms']:.1f} ms" if other else " ms")
+        if "recall" in of[OURS]:
+            remark += f", recall {of[OURS]['recall']:.3f}" + (f" : {other['recall']:.3f}" if other else "")
+        beside = "a compiled sidecar, plain SQL" if other else ""
+        yield Line(f"{name} over HTTP", "/s", of[OURS]["requests_s"], beside, other.get("requests_s"), False, remark)
+
+
+BENCHES: dict[str, Callable[[Any], Iterator[Line]]] = {
+    "compare": compare,
+    "compare_locomo": compare_locomo,
+    "locomo": locomo,
+    "sidecar_overhead": sidecar_overhead,
+    "throughput": throughput,
+}
+
+
+def table(results: Path, names: list[str]) -> str:
+    """Return the figures of the benches named as text."""
+    lines = [f"{'':44s} {'ours':>10s}  {'beside':28s} {'theirs':>10s} {'better':>8s}"]
+    for name in names:
+        source = results / f"{name}.json"
+        if name not in BENCHES or not source.is_file():
+            continue
+        lines.append(f"{name} ({source})")
+        lines += [_text(line) for line in BENCHES[name](json.loads(source.read_text()))]
+    return "\n".join(lines) + "\n"
+
+
+def _text(line: Line) -> str:
+    if not line.ours and line.theirs is None:
+        return f"  {line.measured}"
+    digits = 1 if line.unit == "/s" else 3
+    theirs = "" if line.theirs is None else f"{line.theirs:.{digits}f}"
+    ratio = "" if line.ratio is None else f"{line.ratio:.2f} x"
+    measured = f"{line.measured}{', ' + line.unit if line.unit else ''}"
+    return (
+        f"  {measured:42s} {line.ours:10.{digits}f}  {line.other:28s} {theirs:>10s} {ratio:>8s}  {line.remark}".rstrip()
+    )

@@ -1,0 +1,91 @@
+"""A server for a bench, given by URL or of its own, and databases in it that go when the bench ends."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote, urlencode
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+
+from memory_plugin.installer import api, embedded, settings
+
+# What an operator would set; the packaged defaults are for a laptop of long ago. Checkpoints would fall into timings.
+_TUNING = {"shared_buffers": "1GB", "max_wal_size": "8GB", "checkpoint_timeout": "30min", "autovacuum": "off"}
+
+
+@contextmanager
+def server(url: str | None = None) -> Iterator[str]:
+    """Yield the URL of a maintenance database: the given one, or one of an embedded server that lives as long."""
+    if url:
+        yield url
+        return
+    # Not TMPDIR, which may be root's alone: the server's account must be able to enter.
+    home = Path(tempfile.mkdtemp(prefix="mp-bench-", dir="/tmp"))
+    home.chmod(0o755)
+    try:
+        with embedded.start(home, state_dir=home) as first, psycopg.connect(first.url, autocommit=True) as conn:
+            for name, value in _TUNING.items():
+                conn.execute(sql.SQL("alter system set {} = {}").format(sql.Identifier(name), sql.Literal(value)))
+        with embedded.start(home, state_dir=home) as own:
+            yield own.url
+    finally:
+        shutil.rmtree(home)
+
+
+@contextmanager
+def database(server_url: str, *, keep: bool = False) -> Iterator[str]:
+    """Create a database with pgvector in `public`, where other programs expect it; yield its URL, then drop it."""
+    name = f"mp_bench_{secrets.token_hex(4)}"
+    with psycopg.connect(server_url, autocommit=True) as conn:
+        conn.execute(sql.SQL("create database {} template template0").format(sql.Identifier(name)))
+        try:
+            url = with_dbname(server_url, name)
+            with psycopg.connect(url, autocommit=True) as own:
+                own.execute("create extension vector with schema public")
+            yield url
+        finally:
+            if not keep:
+                conn.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+@contextmanager
+def store(server_url: str, dimensions: int, *, keep: bool = False) -> Iterator[str]:
+    """Create a database with the store installed; yield its URL, then drop it."""
+    with database(server_url, keep=keep) as url:
+        api.install(settings.from_env({"MEMORY_PLUGIN_DATABASE_URL": url}, dimensions=str(dimensions)))
+        yield url
+
+
+def with_dbname(url: str, name: str) -> str:
+    """Return the URL of another database of the same server."""
+    parts = {key: str(value) for key, value in conninfo_to_dict(url).items() if value is not None}
+    user, password = quote(parts.pop("user", "postgres"), safe=""), parts.pop("password", None)
+    secret = f":{quote(password, safe='')}" if password else ""
+    parts.pop("dbname", None)
+    return f"postgresql://{user}{secret}@/{quote(name, safe='')}?{urlencode(parts)}"
+
+
+def described(url: str) -> dict[str, str | int]:
+    """Say what measured: versions, and the machine's size."""
+    with psycopg.connect(url) as conn:
+        row = conn.execute(
+            "select split_part(current_setting('server_version'), ' ', 1), current_setting('shared_buffers'), "
+            "(select extversion from pg_extension where extname = 'vector')"
+        ).fetchone()
+    postgres, buffers, vector = row or ("?", "?", "?")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**30
+    return {
+        "postgres": postgres,
+        "pgvector": str(vector),
+        "shared_buffers": buffers,
+        "cores": os.cpu_count() or 0,
+        "memory_gib": memory,
+    }

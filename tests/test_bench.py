@@ -1,0 +1,142 @@
+"""The benches, each run at its smallest size on a real server, so that they still run when somebody wants a figure."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fixtures.server import Server
+from fixtures.sidecars import clean_env
+
+ROOT = Path(__file__).parent.parent
+BENCH = ROOT / "bench"
+
+
+def benches() -> list[str]:
+    """Return the names of run.py's benches, read from its source: it is a program and no package."""
+    tree = ast.parse((BENCH / "run.py").read_text())
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    named = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "Bench"]
+    return [ast.literal_eval(call.args[0]) for call in named]
+
+
+def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        env={**clean_env(**environment), "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def conversations(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder in LoCoMo's form: two conversations, of which every question names a word of its evidence."""
+    folder = tmp_path_factory.mktemp("locomo")
+    rng = np.random.default_rng(5)
+    words = ["harbour", "violin", "glacier", "saffron", "telescope", "orchard"]
+    turns = [
+        {"conversation": name, "turn": f"D{i}", "content": f"Ada spoke of the {word}, at length"}
+        for name in ("one", "two")
+        for i, word in enumerate(words)
+    ]
+    asked = [
+        {"conversation": turn["conversation"], "question": f"What of the {words[i % 6]}?", "evidence": [turn["turn"]]}
+        for i, turn in enumerate(turns)
+    ]
+    for name, lines in (("memories", turns), ("questions", [{**one, "category": 1} for one in asked])):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    vectors = rng.standard_normal((len(turns), 384))
+    np.savez(folder / "vectors.npz", memories=vectors, questions=vectors)
+    return folder
+
+
+@pytest.mark.servers("any")
+@pytest.mark.parametrize("name", benches())
+def test_a_bench_runs_at_its_smallest_size(name: str, server: Server, conversations: Path, tmp_path: Path) -> None:
+    done = run(
+        *(BENCH / "run.py", "--size", "tiny", "--only", name, "--results", tmp_path, "--server-url", server.url()),
+        LOCOMO_DIR=str(conversations),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures = json.loads((tmp_path / f"{name}.json").read_text())
+    assert figures, done.stdout
+    assert re.search(rf"^{name} \(", done.stdout, re.MULTILINE), "not in the table"
+    assert f"skipped {name}" not in done.stdout
+    if check := CHECKS.get(name):
+        check(figures)
+    # A server of the run's own is this worker's alone; on another one someone else may be measuring.
+    if server.managed:
+        with server.connect() as conn:
+            left = conn.execute("select datname from pg_database where datname ~ '^(mp|memory)_bench'").fetchall()
+        assert left == []
+
+
+def check_compare(figures: dict[str, Any]) -> None:
+    for of in figures["embedding"].values():
+        # Were the bench's idea of the answer wrong, an exact scan would not reach it.
+        assert of["plain SQL, exact scan"]["recall"] == 1
+        assert of["memory-plugin"]["recall"] == 1
+        assert of["memory-plugin"]["rows"] == 10
+    for package, module in (("langgraph-checkpoint-postgres", "langgraph"), ("mem0ai", "mem0")):
+        assert (package in figures["skipped"]) == (importlib.util.find_spec(module) is None)
+
+
+def check_compare_locomo(figures: dict[str, Any]) -> None:
+    assert figures["found"]["memory-plugin"]["both"]["recall@10"] == 1
+    assert figures["found"]["memory-plugin"]["words"]["mrr@10"] == 1
+
+
+def check_locomo(figures: dict[str, Any]) -> None:
+    assert figures["both"]["recall@10"] == figures["query"]["mrr"] == 1
+
+
+CHECKS = {"compare": check_compare, "compare_locomo": check_compare_locomo, "locomo": check_locomo}
+
+
+def test_data_that_is_not_there_is_skipped_by_name(tmp_path: Path) -> None:
+    # The URL is not connected to: there is nothing to measure.
+    done = run(
+        BENCH / "run.py", "--only", "locomo,compare_locomo", "--results", tmp_path, "--server-url", "postgresql:"
+    )
+    assert done.returncode == 0, done.stderr
+    for name in ("locomo", "compare_locomo"):
+        assert f"skipped {name}: LOCOMO_DIR names no data" in done.stdout
+        assert not (tmp_path / f"{name}.json").exists()
+
+
+def test_a_bench_that_fails_is_named_and_is_the_status(tmp_path: Path) -> None:
+    done = run(
+        BENCH / "run.py", "--only", "compare", "--results", tmp_path, "--server-url", "postgresql://localhost:1/x"
+    )
+    assert done.returncode == 1
+    assert "FAILED compare" in done.stdout
+
+
+def test_an_unknown_bench_is_refused() -> None:
+    done = run(BENCH / "run.py", "--only", "nonsense")
+    assert done.returncode == 1
+    assert "no such bench: nonsense" in done.stderr
+
+
+def test_every_program_of_the_bench_has_its_line_in_the_readme() -> None:
+    listed = set(re.findall(r"^\| `(\w+)\.py`", (BENCH / "README.md").read_text(), re.MULTILINE))
+    programs = {path.stem for path in BENCH.glob("*.py") if 'if __name__ == "__main__"' in path.read_text()}
+    assert listed == programs
+
+
+def test_the_pictures_of_the_documents_are_there() -> None:
+    for document in (ROOT / "README.md", ROOT / "docs" / "search.md"):
+        for picture in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", document.read_text()):
+            assert (document.parent / picture).is_file(), picture

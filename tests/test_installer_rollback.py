@@ -34,7 +34,7 @@ def test_migrations_can_be_undone_one_by_one_and_done_again(database: str, keep:
         connection.execute("drop policy memory_plugin_reader on memory_plugin.memory_namespaces")
         connection.execute("drop policy memory_plugin_reader on memory_plugin.memory_records")
         for signature in functions_of_ours(database):
-            connection.execute(f"drop function {signature} cascade")  # type: ignore[arg-type]
+            connection.execute(f"drop routine if exists {signature} cascade")  # type: ignore[arg-type]
         for name in DOWNS[: len(DOWNS) - keep]:
             text = sources.render((MIGRATIONS / name).read_text(), FILLED, name)
             connection.execute(text)  # type: ignore[arg-type]

@@ -267,7 +267,8 @@ def test_a_new_embedding_is_found_where_it_is_and_not_where_it_was(store: Store,
     assert store.copies() == (0, 0)
 
 
-@pytest.mark.parametrize("name", SIZES)
+# Not LARGE: the graph is no promise of the one nearest.
+@pytest.mark.parametrize("name", [SMALL, MIDDLING])
 def test_a_memory_of_another_kind_moves_to_that_kind(store: Store, name: str) -> None:
     embedding = store.embedding(name, 10)
     row = store.both([name], embedding, 1)[0][0]

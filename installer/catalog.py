@@ -199,6 +199,7 @@ inner join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
 where n.nspname = 'memory_plugin' and not t.tgisinternal and t.tgenabled in ('O', 'A')
 """
 
+REDACTS_ON_COMMIT = "select memory_plugin._redacts_on_commit()"
 PLPYTHON_SIGNATURES = """
 select p.oid::regprocedure::text
 from pg_catalog.pg_proc as p

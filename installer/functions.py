@@ -35,7 +35,7 @@ def apply(connection: Connection, settings: Settings, source: Sources, plan: Pla
 def apply_plpython(connection: Connection, settings: Settings, plan: Plan) -> tuple[bool, str]:
     """Apply, keep, drop or skip the PL/Python functions; return whether they are there, and a line that says why.
 
-    In `auto` their failure is told and is never the installation's.
+    In `auto` their failure is told, and is the installation's only where the store is set to redact.
     """
     decision, reason = plan.plpython, plan.plpython_reason
     if decision == "apply":
@@ -50,6 +50,12 @@ def apply_plpython(connection: Connection, settings: Settings, plan: Plan) -> tu
                 raise PlpythonMissingError(reason) from None
             # What cannot be applied cannot be called either.
             decision = "drop"
+    if decision in ("drop", "skip") and connection.execute(catalog.REDACTS_ON_COMMIT).fetchone() == (True,):
+        # Every commit would be refused from now on.
+        raise PlpythonMissingError(
+            f"redact_on_commit is on, and without PL/Python nothing can be redacted: {reason}",
+            hint="or turn it off: select memory_plugin.configure(redact_on_commit => false)",
+        )
     if decision == "drop":
         for (signature,) in connection.execute(catalog.PLPYTHON_SIGNATURES, (list(plpython.names()),)).fetchall():
             connection.execute(f"drop routine {signature}")

@@ -7,10 +7,14 @@
 # as UTF-8 bytes, whose lower() keeps every position; no pattern cuts a character.
 
 import re
+from typing import Any
 
 # No more than this many masks of a kind, nor pairs looked at, in one text; what follows is masked as a whole.
 _LIMIT = 2500
+# Nor more places looked at that could be a token, and are none.
+_LOOKS = 20000
 _compiled: "dict[str, re.Pattern[bytes]]" = {}
+_compiled_own: "dict[str, re.Pattern[str]]" = {}
 
 
 def _regex(pattern: str) -> "re.Pattern[bytes]":
@@ -150,18 +154,24 @@ def _mask_prefixed(data: bytes) -> bytes:
     for separator in _SEPARATORS:
         parts: list[bytes] = []
         done = 0
+        looks = 0
         regex = _regex(separator)
         found = regex.search(data)
         while found:
             end = after = found.end()
+            looks += 1
             for prefix, body, mark in _by_ending[data[end - 3 : end]]:
                 token = body.match(data, end) if data.endswith(prefix, done, end) else None
                 if token:
                     parts += (data[done : end - len(prefix)], mark)
                     done = after = token.end()
                     break
-            if len(parts) > 2 * _LIMIT:
-                parts[-1] = _mark("rest")
+            if len(parts) > 2 * _LIMIT or looks > _LOOKS:
+                if len(parts) > 2 * _LIMIT:
+                    parts.pop()
+                else:
+                    parts.append(data[done:end])
+                parts.append(_mark("rest"))
                 done = len(data)
                 break
             found = regex.search(data, after)
@@ -279,7 +289,10 @@ def _quoted(separator: str, least: int) -> str:
     start = "(" + _CLOSE + "(?:" + separator + r""")[bBfFrRuU@]?(\\?["']|`))"""
     prose = "[A-Z]?[a-z]{1,12} (?:[a-z]{1,12} ){0,6}" + _STEM + r"\b"
     refused = r"(?!\[redacted:|(?:[A-Z][a-z]+ )?" + _BLANK + r"\2|\$[({]|" + prose + ")"
-    return start + refused + r"[^\r\n]{" + str(least) + r",512}?(?=(?<!\\)\2)"
+    # Up to the first closing quote: runs without any sign that could be it, then one such sign that is not.
+    # A group in a lookahead gives nothing back.
+    run, sign = r"""(?=([^\r\n"'`\\]{0,256}))""", r"""(?!(?<!\\)\2)["'`\\]"""
+    return start + refused + rf"[^\r\n]{{{least}}}{run}\3(?:{sign}{run}\4){{0,16}}(?=(?<!\\)\2)"
 
 
 def _bare(assigned: str, said: str) -> str:
@@ -361,9 +374,61 @@ def _mask_keyed(data: bytes, low: bytes, key: str, patterns: "tuple[str, ...]", 
     return b"".join(parts) + data[done:] if parts else data
 
 
-def redact(content: str) -> str:
+# What an operator's own patterns may cost in one text, all of them together: a place looked at, and parts of varying
+# length that are read there.
+_WORK = 15000
+_PART = 4
+_MARK = re.compile(r"\[redacted:[a-z0-9_]{1,40}\]")
+_LONGEST_MARK = 60
+
+
+def _mask_own(content: str, patterns: "list[tuple[str, str, int, str]]") -> str:
+    """Mask what the patterns match: of each its kind, a needle, the needle's place in it, and its expression."""
+    # A mark ends the text on both sides of it: so masking again finds nothing new.
+    work = _WORK
+    for kind, needle, before, expression in patterns:
+        place = content.find(needle)
+        if place < 0:
+            continue
+        regex = _compiled_own.get(expression)
+        if regex is None:
+            if len(_compiled_own) > 1000:
+                _compiled_own.clear()
+            regex = _compiled_own[expression] = re.compile(expression, re.ASCII)
+        cost = 1 + _PART * expression.count("(?=")
+        parts: list[str] = []
+        done = 0
+        mark = _MARK.search(content)
+        while place >= 0:
+            start = place - before
+            if mark and mark.end() <= start:
+                mark = _MARK.search(content, max(mark.end(), start - _LONGEST_MARK))
+            if mark and mark.start() <= place < mark.end():
+                place = content.find(needle, mark.end())
+                continue
+            if work < cost:
+                parts += (content[done : max(start, done)], "[redacted:rest]")
+                done = len(content)
+                break
+            work -= cost
+            found = None
+            if start >= done and not (mark and mark.start() < place):
+                found = regex.match(content, start, mark.start() if mark else len(content))
+            if found:
+                parts += (content[done:start], f"[redacted:{kind}]")
+                done = found.end()
+                place = content.find(needle, done)
+            else:
+                place = content.find(needle, place + 1)
+        if parts:
+            content = "".join(parts) + content[done:]
+    return content
+
+
+def redact(content: str, extra: "list[tuple[str, str, int, str]]" = []) -> str:  # noqa: B006 - never changed
     """Mask the credentials in a text, each as [redacted:kind]; a text without any comes back as it was."""
-    data = original = content.encode("utf-8", "surrogatepass")
+    own = _mask_own(content, extra) if extra else content
+    data = original = own.encode("utf-8", "surrogatepass")
     if b"PRIVATE KEY" in data:
         data = _mask_private_keys(data)
     for kind, needle, pattern in _TOKENS:
@@ -380,4 +445,15 @@ def redact(content: str) -> str:
             if masked is not data:
                 data = masked
                 low = data.lower()
-    return content if data == original else data.decode("utf-8", "surrogatepass")
+    return own if data == original else data.decode("utf-8", "surrogatepass")
+
+
+def redact_in_database(plpy: Any, kept: "dict[str, Any]", content: str) -> str:
+    """Mask the credentials in a text, those of the table redaction_patterns too; `kept` lasts as long as a session."""
+    if "patterns" not in kept:
+        kept["patterns"] = plpy.prepare(
+            "select p.kind, p.needle, p.before, p.expression from memory_plugin.redaction_patterns as p "
+            "where p.enabled order by p.kind, p.pattern"
+        )
+    rows = plpy.execute(kept["patterns"])
+    return redact(content, [(row["kind"], row["needle"], row["before"], row["expression"]) for row in rows])

@@ -180,9 +180,9 @@ declare
     v_reader constant name[] := array['search', 'get_memory', 'health', '_session_namespaces'];
     v_nobody text := 'public';
     v_object record;
-    -- What decides where memories are sent, and with whose key; verify reads this list too.
+    -- What decides for the whole store: how memories are kept, where they are sent, with whose key; verify reads this too.
     v_owners constant name[] := array[
-        'configure_embedding', 'remove_embedding_provider', 'embedding_provider', 'test_embedding'
+        'configure', 'configure_embedding', 'remove_embedding_provider', 'embedding_provider', 'test_embedding'
     ];
 begin
     -- The owner of the store, which may be one of these, keeps what it has.

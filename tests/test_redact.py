@@ -225,12 +225,12 @@ def test_null_gives_null(conn: psycopg.Connection) -> None:
 
 
 @pytest.mark.servers("full")
-def test_the_database_knows_the_function_as_pure_and_its_path_as_pinned(conn: psycopg.Connection) -> None:
+def test_the_database_knows_the_function_as_reading_only_and_its_path_as_pinned(conn: psycopg.Connection) -> None:
     row = conn.execute(
         "select provolatile, proparallel, proisstrict, prosecdef, proconfig from pg_proc"
         " where oid = 'memory_plugin.redact(text)'::regprocedure"
     ).fetchone()
-    assert row == ("i", "s", True, False, ["search_path=pg_catalog, memory_plugin, pg_temp"])
+    assert row == ("s", "s", True, True, ["search_path=pg_catalog, memory_plugin, pg_temp"])
 
 
 @pytest.mark.servers("full")

@@ -171,6 +171,10 @@ def _take(connection: Connection, shapes: dict[str, dict[str, str]], vector: sql
         "update pg_temp.adopted_records set refusal ="
         " memory_plugin._refusal(namespace, content, kind, source, expires_at, propagation, embedding)"
     )
+    connection.execute(
+        "update pg_temp.adopted_records set content = memory_plugin._as_committed(content)"
+        " where refusal is null and memory_plugin._redacts_on_commit()"
+    )
     for table in ("adopted_namespaces", "adopted_records"):
         connection.execute(f"analyze pg_temp.{table}")
     return (

@@ -48,6 +48,10 @@ where c.refusal is null and judged.refusal is not null
     and (c.line_type, c.namespace, c.kind, c.source)
     is not distinct from (judged.line_type, judged.namespace, judged.kind, judged.source)
 """
+_REDACT = f"""
+update pg_temp.{_STAGING}_checked set content = memory_plugin._as_committed(content)
+where line_type = 'memory' and memory_plugin._redacts_on_commit()
+"""
 _LAST_LINE_WINS = f"""
 delete from pg_temp.{_STAGING}_checked as c
 using (
@@ -144,6 +148,7 @@ def read(
     connection.execute(f"analyze pg_temp.{_STAGING}_checked")
     _refuse_bad_lines(connection)
     connection.execute(f"drop table pg_temp.{_STAGING}")
+    connection.execute(_REDACT)
     namespaces, memories = _counts(connection)
     meter.stage(f"writing {memories} memories")
     if mode == "update":

@@ -22,7 +22,8 @@ alter table pg_temp.memory_plugin_backfill_staged alter column content set stora
 _JUDGE = """
 create temporary table memory_plugin_backfill on commit drop as
 select
-    s.id, s.workspace_id, s.scope, g.namespace, s.content, s.created_at, s.embedding, null::boolean as same,
+    s.id, s.workspace_id, s.scope, g.namespace,
+    memory_plugin._as_committed(s.content) as content, s.created_at, s.embedding, null::boolean as same,
     coalesce(
         g.reason,
         case

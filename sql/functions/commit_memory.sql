@@ -21,6 +21,7 @@ declare
     v_id uuid := coalesce(commit_memory.id, gen_random_uuid());
     v_embedding @extschema:vector@.vector := _check_embedding(commit_memory.embedding);
     v_expires_at timestamptz := _check_time('expires_at', commit_memory.expires_at);
+    v_content text;
 begin
     perform _check_namespace('namespace', commit_memory.namespace);
     perform _check_choice('kind', commit_memory.kind, array['fact', 'summary', 'checkpoint']);
@@ -29,6 +30,7 @@ begin
     if commit_memory.content is null or _trim(commit_memory.content) = '' then
         raise exception using errcode = 'MP001', message = 'content must not be blank';
     end if;
+    v_content := _as_committed(commit_memory.content);
     loop
         -- The lock keeps the namespace from being deleted between this look and the insert.
         perform from memory_namespaces as n
@@ -45,7 +47,7 @@ begin
             namespace, id, content, kind, source, expires_at, propagation, pin, embedding
         )
         values (
-            commit_memory.namespace, v_id, commit_memory.content, commit_memory.kind, commit_memory.source,
+            commit_memory.namespace, v_id, v_content, commit_memory.kind, commit_memory.source,
             v_expires_at, commit_memory.propagation, coalesce(commit_memory.pin, false), v_embedding
         );
         return v_id;
@@ -54,7 +56,7 @@ begin
         namespace, id, content, kind, source, expires_at, propagation, pin, embedding
     )
     values (
-        commit_memory.namespace, v_id, commit_memory.content, commit_memory.kind, commit_memory.source,
+        commit_memory.namespace, v_id, v_content, commit_memory.kind, commit_memory.source,
         v_expires_at, commit_memory.propagation, coalesce(commit_memory.pin, false), v_embedding
     )
     on conflict (namespace, id) do update
@@ -89,7 +91,8 @@ comment on function memory_plugin.commit_memory(
     'the call idempotent: the same id in the same namespace is updated in place, created_at kept. kind: fact, '
     'summary or '
     'checkpoint; source: agent, runtime or user; propagation: a JSON object; embedding: the store''s dimensions. '
-    'Errors: MP001 for a bad argument, MP002 for other dimensions.';
+    'Where configure() has set redact_on_commit, credentials in content are masked first. '
+    'Errors: MP001 for a bad argument, MP002 for other dimensions, MP009 where it should mask and cannot.';
 
 revoke all on function memory_plugin.commit_memory(
     text, text, text, text, uuid, timestamptz, jsonb, boolean, @extschema:vector@.vector

@@ -14,6 +14,7 @@ as $function$
         ),
         'dimensions', @dimensions@,
         'text_search_config', '@text_search_config@',
+        'settings', jsonb_build_object('redact_on_commit', _redacts_on_commit()),
         'capabilities', (select to_jsonb(h.capabilities) from health() as h),
         'migrations', (select jsonb_agg(m.name order by m.name) from schema_migrations as m),
         'namespaces', (

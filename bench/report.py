@@ -54,6 +54,22 @@ def _beside(measured: str, figures: dict[str, Any]) -> Iterator[Line]:
         yield Line(measured, "ms", ours["p50_ms"], name, of["p50_ms"], remark=remark)
 
 
+def semantic(result: dict[str, Any]) -> Iterator[Line]:
+    """Yield the lines of bench/semantic.py."""
+    for table in result["tables"]:
+        label = f"{table['rows']:,} x {table['dimensions']}"
+        for row in table["classes"]:
+            ours, other = row["systems"]["ours"], row["systems"]["unfiltered"]
+            remark = f"recall {ours['recall']:.3f}, p95 {ours['p95_ms']:.1f} : {other['p95_ms']:.1f}"
+            remark += f", exact scan {row['systems']['exact']['p50_ms']:.1f} ms"
+            measured = f"{label}, {row['class'].strip()}: p50"
+            yield Line(measured, "ms", ours["p50_ms"], "hnsw without filters", other["p50_ms"], remark=remark)
+        commit = table["commit"]
+        yield Line(f"{label}, commit: p50", "ms", commit["ours"], "hnsw index alone", commit["plain"])
+        remark = f"worst class {table['worst_recall']:.4f}"
+        yield Line(f"{label}, recall@10 of all classes", "", table["mean_recall"], remark=remark)
+
+
 def compare_locomo(result: dict[str, Any]) -> Iterator[Line]:
     """Yield the lines of bench/compare_locomo.py."""
     for way, ours in result["found"][OURS].items():
@@ -94,6 +110,7 @@ BENCHES: dict[str, Callable[[Any], Iterator[Line]]] = {
     "compare": compare,
     "compare_locomo": compare_locomo,
     "locomo": locomo,
+    "semantic": semantic,
     "sidecar_overhead": sidecar_overhead,
     "throughput": throughput,
 }

@@ -48,6 +48,7 @@ COMMON = ("--server-url", "{server}", "--json", "{json}")
 EVERY_SIZE = {size: ("--size", size) for size in SIZES}
 BENCHES = (
     Bench("compare", COMMON, EVERY_SIZE),
+    Bench("semantic", COMMON, EVERY_SIZE),
     Bench("compare_locomo", COMMON, dict.fromkeys(SIZES, ()), needs="LOCOMO_DIR"),
     Bench(
         "locomo",

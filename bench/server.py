@@ -6,9 +6,10 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import psycopg
@@ -62,6 +63,44 @@ def store(server_url: str, dimensions: int, *, keep: bool = False) -> Iterator[s
     with database(server_url, keep=keep) as url:
         api.install(settings.from_env({"MEMORY_PLUGIN_DATABASE_URL": url}, dimensions=str(dimensions)))
         yield url
+
+
+@contextmanager
+def copy(server_url: str, url: str) -> Iterator[str]:
+    """Create a database with all that another holds, to which nobody may be connected; yield its URL, then drop it."""
+    name = f"mp_bench_{secrets.token_hex(4)}"
+    with psycopg.connect(server_url, autocommit=True) as conn:
+        _copy(conn, url, name)
+        try:
+            yield with_dbname(server_url, name)
+        finally:
+            conn.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+def kept(
+    server_url: str, name: str, dimensions: int, fill: Callable[[str], None], change: Callable[[str], None]
+) -> tuple[str, str]:
+    """Return the URLs of a filled store that stays and of its changed copy; make them where they are not there yet."""
+    ours, other = with_dbname(server_url, name), with_dbname(server_url, f"{name}_plain")
+    with psycopg.connect(server_url, autocommit=True) as conn:
+        if not conn.execute("select from pg_database where datname = %s", [f"{name}_plain"]).fetchone():
+            conn.execute(sql.SQL("drop database if exists {}").format(sql.Identifier(name)))
+            with store(server_url, dimensions) as made:
+                fill(made)
+                _copy(conn, made, name)
+            _copy(conn, ours, f"{name}_new")
+            change(with_dbname(server_url, f"{name}_new"))
+            conn.execute(
+                sql.SQL("alter database {} rename to {}").format(*map(sql.Identifier, (f"{name}_new", f"{name}_plain")))
+            )
+    api.install(settings.from_env({"MEMORY_PLUGIN_DATABASE_URL": ours}))
+    return ours, other
+
+
+def _copy(conn: psycopg.Connection[Any], url: str, name: str) -> None:
+    """Copy a database."""
+    source = sql.Identifier(str(conninfo_to_dict(url)["dbname"]))
+    conn.execute(sql.SQL("create database {} template {} strategy file_copy").format(sql.Identifier(name), source))
 
 
 def with_dbname(url: str, name: str) -> str:

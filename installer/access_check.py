@@ -160,14 +160,14 @@ def _grants(one: _Object, wanted: set[str]) -> list[str]:
 
 
 def _secured(connection: Connection, owner: str, there: list[str]) -> list[str]:
-    """Return what is wrong with row-level security: it is forced, by two policies and no third."""
+    """Return what is wrong with row-level security: it is forced, by the owner's policy, the reader's and no third."""
     lines: list[str] = []
     columns = {"memory_namespaces": "name", "memory_records": "namespace"}
-    for table, forced, policies in connection.execute(_SECURED, (list(columns),)).fetchall():
+    for table, forced, policies in connection.execute(_SECURED, ([*columns, "memory_vectors"],)).fetchall():
         if not forced:
             lines.append(f"table memory_plugin.{table}: row-level security is not enabled and forced")
         wanted = {f"memory_plugin_owner permissive * to {owner} using true check true"}
-        if ROLES[2] in there:
+        if ROLES[2] in there and table in columns:
             rule = f"({columns[str(table)]} = ANY (memory_plugin._session_namespaces()))"
             wanted.add(f"memory_plugin_reader permissive r to memory_plugin_reader using {rule} check -")
         have = set(policies or ())  # type: ignore[call-overload]

@@ -102,7 +102,26 @@ def check_locomo(figures: dict[str, Any]) -> None:
     assert figures["both"]["recall@10"] == figures["query"]["mrr"] == 1
 
 
-CHECKS = {"compare": check_compare, "compare_locomo": check_compare_locomo, "locomo": check_locomo}
+def check_semantic(figures: dict[str, Any]) -> None:
+    (table,) = figures["tables"]
+    labels = [row["class"].strip() for row in table["classes"]]
+    assert {"6,000 rows, all topics, one kind", "mixed: one namespace of each size"} <= set(labels)
+    assert any("another topic" in label for label in labels)
+    for row in table["classes"]:
+        assert row["systems"]["exact"] | {"recall": 1.0, "short": 0} == row["systems"]["exact"]
+        assert row["systems"]["ours"]["short"] == 0, row
+    # An index that is filtered afterwards finds fewer: the rows are such that it matters.
+    assert min(row["systems"]["filtered"]["recall"] for row in table["classes"]) < table["mean_recall"]
+    assert table["mean_recall"] >= 0.97
+    assert table["commit"]["ratio"] > 0
+
+
+CHECKS = {
+    "semantic": check_semantic,
+    "compare": check_compare,
+    "compare_locomo": check_compare_locomo,
+    "locomo": check_locomo,
+}
 
 
 def test_data_that_is_not_there_is_skipped_by_name(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_whatever_the_provider_does_nothing_is_lost_and_no_text_is_sent_more_tha
     assert embed(conn)["embedded"] == 0
     began = time.monotonic()
     row = conn.execute(
-        "select memory_plugin.v1_search('{\"namespaces\": [\"team:a\"], \"query\": \"printer office\"}')"
+        'select memory_plugin.v1_search(\'{"namespaces": ["team:a"], "query": "printer office"}\')'
     ).fetchone()
     assert row is not None
     assert time.monotonic() - began < 2
@@ -150,6 +150,7 @@ def test_no_snapshot_and_no_row_lock_is_held_while_the_provider_is_asked(
     configure(conn, embedding_service, timeout_ms=30000)
     commit(conn, TEXTS[:1])
     slow = embedding_service.behaviour = Slow(30)
+
     def call() -> None:
         with psycopg.connect(database, autocommit=True, application_name="embedding") as other:
             embed(other)
@@ -158,8 +159,7 @@ def test_no_snapshot_and_no_row_lock_is_held_while_the_provider_is_asked(
     thread.start()
     assert slow.waiting.acquire(timeout=20)
     held = (
-        "select backend_xmin is null and backend_xid is null from pg_stat_activity "
-        "where application_name = 'embedding'"
+        "select backend_xmin is null and backend_xid is null from pg_stat_activity where application_name = 'embedding'"
     )
     wait_until(lambda: conn.execute(held).fetchone() == (True,), "the snapshot to be let go")
     # The content changes meanwhile: the answer is for another text.

@@ -6,6 +6,12 @@ PYTEST_ARGS ?=
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# What is installed is what the lock names, hash by hash; setuptools is among it, so nothing else is fetched to build.
+INSTALL = $(PIP) install --require-hashes -r $(1) && $(PIP) install --no-deps --no-build-isolation -e .
+# Programs that look after the locks stand apart from what the locks hold.
+TOOLS := .venv-tools/bin
+COMPILE := $(TOOLS)/uv pip compile --quiet --universal --python-version 3.10 --upgrade --no-emit-index-url --no-header
+LOCKS := serve dev bench
 # mypy cannot see through setuptools' package-dir; a tree of links shows it the package as it is installed.
 TYPING := .venv/typing
 SUBPACKAGES := installer plpy sql thin_api
@@ -14,7 +20,7 @@ SUBPACKAGES := installer plpy sql thin_api
 BENCH ?= quick
 BENCH_ARGS ?=
 
-.PHONY: help serve test bench venv lint format provision pytest clean
+.PHONY: help serve test bench venv lock audit lint format provision pytest clean
 
 help:
 	@echo 'make serve   install what is needed and serve /v1 on 127.0.0.1:9100 (DATA_DIR=... says where its data stays)'
@@ -23,6 +29,8 @@ help:
 	@echo 'make lint    ruff, mypy, sqlfluff'
 	@echo 'make format  let ruff lay out the Python'
 	@echo 'make venv    the development environment in .venv'
+	@echo 'make lock    requirements/ made anew from pyproject.toml: the newest releases, with hashes'
+	@echo 'make audit   known vulnerabilities of what requirements/ names; asks a database on the internet'
 	@echo 'make clean   remove all that was made here, except data'
 
 serve: .venv/.installed
@@ -44,17 +52,33 @@ venv: .venv/.installed-dev
 	$(PYTHON) -m venv .venv
 
 # The version comes from memory_plugin/__init__.py, so an editable install is made anew for either file.
-.venv/.installed: pyproject.toml memory_plugin/__init__.py | .venv/bin/python
-	$(PIP) install -e '.[embedded]'
+.venv/.installed: requirements/serve.txt pyproject.toml memory_plugin/__init__.py | .venv/bin/python
+	$(call INSTALL,requirements/serve.txt)
 	@touch $@
 
-.venv/.installed-dev: pyproject.toml memory_plugin/__init__.py | .venv/bin/python
-	$(PIP) install -e '.[embedded,dev]'
+.venv/.installed-dev: requirements/dev.txt pyproject.toml memory_plugin/__init__.py | .venv/bin/python
+	$(call INSTALL,requirements/dev.txt)
 	@touch $@ .venv/.installed
 
-.venv/.installed-bench: pyproject.toml memory_plugin/__init__.py | .venv/bin/python
-	$(PIP) install -e '.[embedded,bench]'
+.venv/.installed-bench: requirements/bench.txt pyproject.toml memory_plugin/__init__.py | .venv/bin/python
+	$(call INSTALL,requirements/bench.txt)
 	@touch $@ .venv/.installed
+
+# One resolution for all, so that the three never ask for two releases of one package.
+lock: $(TOOLS)/uv
+	$(COMPILE) --all-extras --output-file .venv-tools/all.txt pyproject.toml
+	$(COMPILE) --generate-hashes -c .venv-tools/all.txt --extra embedded --group build -o requirements/serve.txt pyproject.toml
+	$(COMPILE) --generate-hashes -c .venv-tools/all.txt --extra embedded --extra dev -o requirements/dev.txt pyproject.toml
+	$(COMPILE) --generate-hashes -c .venv-tools/all.txt --extra embedded --extra bench --group build -o requirements/bench.txt pyproject.toml
+
+# Strict: a package that could not be looked up is a failure, not a pass.
+audit: $(TOOLS)/pip-audit
+	for lock in $(LOCKS); do \
+	  $(TOOLS)/pip-audit --strict --progress-spinner off --disable-pip --require-hashes -r requirements/$$lock.txt || exit 1; done
+
+$(TOOLS)/uv $(TOOLS)/pip-audit:
+	$(PYTHON) -m venv .venv-tools
+	$(TOOLS)/python -m pip --disable-pip-version-check --quiet install uv pip-audit
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .
@@ -76,5 +100,5 @@ pytest: .venv/.installed-dev
 	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
 clean:
-	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-tools build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

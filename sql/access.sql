@@ -177,7 +177,7 @@ $access$;
 do $access$
 declare
     -- What a reader may run; the installer's verify reads this list too.
-    v_reader constant name[] := array['search', 'get_memory', 'health', '_session_namespaces'];
+    v_reader constant name[] := array['search', 'get_memory', 'find_duplicates', 'health', '_session_namespaces'];
     v_nobody text := 'public';
     v_object record;
     -- What decides for the whole store: how memories are kept, where they are sent, with whose key; verify reads this too.

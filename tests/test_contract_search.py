@@ -220,6 +220,12 @@ def test_limit_is_20_by_default_and_at_most_100(contract: Contract) -> None:
         ("offset", 10001),
         ("offset", 0.5),
         ("explain", "yes"),
+        ("diversity", -0.1),
+        ("diversity", 1.01),
+        ("diversity", "much"),
+        ("diversity", True),
+        ("diversity", 1e300),
+        ("diversity", [0.5]),
     ],
 )
 def test_a_request_that_breaks_a_rule_is_refused_by_field(contract: Contract, field: str, value: object) -> None:

@@ -17,6 +17,7 @@ API = {
     "embedding_failures",
     "embedding_settle",
     "embedding_status",
+    "find_duplicates",
     "forget_memory",
     "get_memory",
     "health",
@@ -35,7 +36,7 @@ API = {
     "v1_put_namespace",
     "v1_search",
 }
-READER = {"_session_namespaces", "get_memory", "health", "search"}
+READER = {"_session_namespaces", "find_duplicates", "get_memory", "health", "search"}
 
 
 def names(conn: psycopg.Connection[Any], query: str, *parameters: str) -> set[str]:
@@ -142,7 +143,7 @@ def test_a_reader_sees_the_namespaces_of_its_setting_and_nothing_when_it_is_unse
         "select memory_plugin.delete_namespace('team:hidden')",
         "select memory_plugin.sweep()",
         "select memory_plugin._search(array['team:hidden'], null, null, 5, null, null, null, null, "
-        "null, null, null, null, 0, false)",
+        "null, null, null, null, 0, false, null)",
         "select memory_plugin._listing(array['team:hidden'], null, null, 5, 0)",
         "insert into memory_plugin.memory_namespaces (name, kind) values ('team:x', 'team')",
         "delete from memory_plugin.memory_records",

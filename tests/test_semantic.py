@@ -534,4 +534,4 @@ def undo(connection: Connection) -> None:
     connection.execute("drop table memory_plugin.memory_vectors cascade")
     connection.execute("drop function memory_plugin._mirror_vector() cascade")
     connection.execute("drop function memory_plugin._steered cascade")
-    connection.execute("delete from memory_plugin.schema_migrations where name >= '006'")
+    connection.execute("delete from memory_plugin.schema_migrations where name = '006_vectors'")

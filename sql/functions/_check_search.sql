@@ -6,7 +6,8 @@ create or replace function memory_plugin._check_search(
     p_half_life double precision,
     p_lexical_weight double precision,
     p_semantic_weight double precision,
-    p_offset integer
+    p_offset integer,
+    p_diversity double precision
 )
 returns void
 language plpgsql immutable parallel safe security invoker
@@ -45,6 +46,9 @@ begin
     if p_half_life not between 0.001 and 1e12 then
         raise exception using errcode = 'MP001', message = 'recency_half_life must be between 0.001 and 1e12 seconds';
     end if;
+    if p_diversity not between 0 and 1 then
+        raise exception using errcode = 'MP001', message = 'diversity must be between 0 and 1';
+    end if;
     if p_lexical_weight not between 0 and 1e6 or p_semantic_weight not between 0 and 1e6
         or coalesce(p_lexical_weight, 0.5) + coalesce(p_semantic_weight, 0.5) <= 0
     then
@@ -56,6 +60,6 @@ $function$;
 
 comment on function memory_plugin._check_search(
     text[], integer, memory_plugin._filter, double precision, double precision, double precision, double precision,
-    integer
+    integer, double precision
 ) is
     'The rules of a search request: MP001 naming the field.';

@@ -12,7 +12,8 @@ create or replace function memory_plugin._search(
     p_lexical_weight double precision,
     p_semantic_weight double precision,
     p_offset integer,
-    p_explain boolean
+    p_explain boolean,
+    p_diversity double precision
 )
 returns memory_plugin._search_answer
 language plpgsql stable parallel unsafe security invoker
@@ -30,9 +31,13 @@ declare
     v_semantic record;
     v_rows _scored[];
     v_pool integer;
+    -- So many are put into another order, those behind them stay where they are.
+    c_diverse constant integer := 200;
+    v_diverse constant boolean := coalesce(p_diversity > 0, false) and v_offset < c_diverse;
 begin
     perform _check_search(
-        p_namespaces, v_limit, v_filter, p_min_score, p_half_life, p_lexical_weight, p_semantic_weight, v_offset
+        p_namespaces, v_limit, v_filter, p_min_score, p_half_life, p_lexical_weight, p_semantic_weight, v_offset,
+        p_diversity
     );
     select array_agg(n.name) into v_live
     from memory_namespaces as n
@@ -70,6 +75,9 @@ begin
         when v_answer.mode = 'hybrid' or p_half_life is not null then greatest(50, 2 * (v_limit + v_offset))
         else v_limit + v_offset
     end;
+    if v_diverse then
+        v_pool := greatest(v_pool, c_diverse);
+    end if;
     if v_answer.mode in ('lexical', 'hybrid') then
         v_lexical := _lexical_candidates(v_live, v_query, v_filter, v_pool, v_answer.mode = 'lexical');
         v_answer.candidates := v_answer.candidates + v_lexical.scored;
@@ -95,17 +103,21 @@ begin
     end if;
     v_answer.hits := coalesce(
         _rank(
-            v_rows, v_answer.mode, v_limit, v_offset, p_min_score, p_half_life, coalesce(p_explain, false)
+            v_rows, v_answer.mode, case when v_diverse then greatest(v_limit + v_offset, c_diverse) else v_limit end,
+            case when v_diverse then 0 else v_offset end, p_min_score, p_half_life, coalesce(p_explain, false)
         ),
         '{}'
     );
+    if v_diverse then
+        v_answer.hits := coalesce(_diverse(v_answer.hits, p_diversity, v_limit, v_offset), '{}');
+    end if;
     return v_answer;
 end
 $function$;
 
 comment on function memory_plugin._search(
     text[], text, text[], integer, @extschema:vector@.vector, text[], timestamptz, timestamptz, double precision,
-    double precision, double precision, double precision, integer, boolean
+    double precision, double precision, double precision, integer, boolean, double precision
 ) is
     'The one search under search() and v1_search(): the rules, the live namespaces, one or both arms, fusion, '
-    'one page.';
+    'diversity, one page.';

@@ -12,7 +12,8 @@ create or replace function memory_plugin.search(
     lexical_weight double precision default 0.5,
     semantic_weight double precision default 0.5,
     skip_results integer default 0,
-    explain boolean default false
+    explain boolean default false,
+    diversity double precision default null
 )
 returns setof memory_plugin.memory_hit
 language plpgsql stable parallel unsafe
@@ -27,7 +28,7 @@ begin
     from unnest((
         _search(
             namespaces, query, kinds, max_results, embedding, sources, created_after, created_before, min_score,
-            recency_half_life, lexical_weight, semantic_weight, skip_results, explain
+            recency_half_life, lexical_weight, semantic_weight, skip_results, explain, diversity
         )
     ).hits) as h;
 end
@@ -35,7 +36,7 @@ $function$;
 
 comment on function memory_plugin.search(
     text[], text, text[], integer, @extschema:vector@.vector, text[], timestamptz, timestamptz, double precision,
-    double precision, double precision, double precision, integer, boolean
+    double precision, double precision, double precision, integer, boolean, double precision
 ) is
     'Search live memories of the namespaces named, and of no other. No query and no embedding: pinned first, '
     'then newest. '
@@ -45,9 +46,10 @@ comment on function memory_plugin.search(
     'min_score cuts; '
     'recency_half_life (seconds) halves the score of a memory that old; max_results 1 to 100 (0: 20), '
     'skip_results for the next '
-    'page; explain fills parts. Errors: MP001 for a bad argument, MP002 for other dimensions.';
+    'page; explain fills parts; diversity (0 to 1) keeps near-copies from following each other. Errors: MP001 for a '
+    'bad argument, MP002 for other dimensions.';
 
 revoke all on function memory_plugin.search(
     text[], text, text[], integer, @extschema:vector@.vector, text[], timestamptz, timestamptz, double precision,
-    double precision, double precision, double precision, integer, boolean
+    double precision, double precision, double precision, integer, boolean, double precision
 ) from public;

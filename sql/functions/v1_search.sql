@@ -19,7 +19,7 @@ begin
     from json_to_record(body) as x (
         namespaces json, query json, kinds json, "limit" json, embedding json,
         source json, created_after json, created_before json, min_score json, recency_half_life json,
-        weights json, "offset" json, explain json
+        weights json, "offset" json, explain json, diversity json
     );
     if v_body.weights is not null and json_typeof(v_body.weights) not in ('object', 'null') then
         raise exception using errcode = 'MP001', message = 'weights must be a JSON object';
@@ -43,7 +43,8 @@ begin
         case when json_typeof(v_body.weights) = 'object'
             then _json_number('weights.semantic', v_body.weights -> 'semantic')::double precision end,
         _json_integer('offset', v_body."offset", 0, 10000),
-        _json_boolean('explain', v_body.explain)
+        _json_boolean('explain', v_body.explain),
+        _json_number('diversity', v_body.diversity)::double precision
     );
     select
         string_agg(

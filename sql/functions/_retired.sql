@@ -1,0 +1,15 @@
+-- What an earlier version had under a name that is still ours, with fewer arguments: a call would not know which.
+drop function if exists memory_plugin.search(
+    text[], text, text[], integer, @extschema:vector@.vector, text[], timestamptz, timestamptz, double precision,
+    double precision, double precision, double precision, integer, boolean
+);
+
+drop function if exists memory_plugin._search(
+    text[], text, text[], integer, @extschema:vector@.vector, text[], timestamptz, timestamptz, double precision,
+    double precision, double precision, double precision, integer, boolean
+);
+
+drop function if exists memory_plugin._check_search(
+    text[], integer, memory_plugin._filter, double precision, double precision, double precision, double precision,
+    integer
+);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 
@@ -33,6 +34,50 @@ def test_a_listing_over_several_namespaces_merges_them_in_the_same_order(contrac
         contract.commit(names[i % 3], f"m{i}", pin=i == 4)
     assert contract.found(names, limit=4) == ["m4", "m8", "m7", "m6"]
     assert contract.found(names, limit=4, offset=4) == ["m5", "m3", "m2", "m1"]
+
+
+def test_a_bare_listing_and_one_with_every_field_given_answer_alike(contract: Contract) -> None:
+    names = [contract.name(label) for label in ("a", "b.c-d_e:f", "gone", "never")]
+    future, past = "2999-01-01T00:00:00Z", "2000-01-01T00:00:00Z"
+    contract.commit(names[0], 'quotes " and \\ and \u2028\n\t', propagation={"x": [1, "}]"], "y": None})
+    contract.commit(names[1], "kept", expires_at=future, kind="summary", source="user")
+    contract.commit(names[0], "expired", expires_at=past)
+    contract.commit(names[1], "pinned", pin=True)
+    contract.put(names[2], {"kind": "workspace"})
+    contract.commit(names[2], "of a namespace that is gone")
+    contract.put(names[2], {"kind": "workspace", "expires_at": past})
+    for i in range(25):
+        contract.commit(names[i % 2], f"m{i}", pin=i == 3)
+    for asked in (names, names[:1], names[3:], [names[1], names[1]]):
+        for limit in (1, 3, 20, 99, 100):
+            bare = contract.search_body(f'{{"namespaces":{json.dumps(asked)},"limit":{limit}}}').body
+            long = contract.search(asked, limit=limit, offset=0).body
+            assert bare["memories"] == long["memories"]
+            assert {**bare["search"], "took_ms": 0} == {**long["search"], "took_ms": 0}
+        assert contract.search(asked).body["memories"] == contract.search(asked, limit=0, kinds=[]).body["memories"]
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        '],"limit":101}',
+        '],"limit":-1}',
+        '],"limit":1.5}',
+        '],"limit":"3"}',
+        ',"team:b c"]}',
+        ',"team:"]}',
+        ",null]}",
+        ',{"a":1}]}',
+        ',["team:b"]]}',
+        "}",
+        "]",
+        "]}}",
+        ",]}",
+        ',"team:b\n"]}',
+    ],
+)
+def test_what_is_nearly_a_bare_listing_is_refused(contract: Contract, tail: str) -> None:
+    assert refused(contract.search_body('{"namespaces":["team:a"' + tail))
 
 
 def test_nothing_found_is_an_empty_list_never_null(contract: Contract) -> None:

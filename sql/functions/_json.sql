@@ -37,16 +37,22 @@ returns text[]
 language plpgsql immutable strict parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
+declare
+    v_texts text[];
+    v_strings boolean;
 begin
     if json_typeof(p_value) = 'null' then
         return null;
     end if;
-    if json_typeof(p_value) <> 'array'
-        or exists (select from json_array_elements(p_value) as e (v) where json_typeof(e.v) <> 'string')
-    then
-        raise exception using errcode = 'MP001', message = format('%s must be an array of strings', p_field);
+    if json_typeof(p_value) = 'array' then
+        select array_agg(e.v #>> '{}' order by e.place), bool_and(json_typeof(e.v) = 'string')
+        into v_texts, v_strings
+        from json_array_elements(p_value) with ordinality as e (v, place);
+        if v_strings is not false then
+            return coalesce(v_texts, '{}');
+        end if;
     end if;
-    return array(select e.v from json_array_elements_text(p_value) as e (v));
+    raise exception using errcode = 'MP001', message = format('%s must be an array of strings', p_field);
 end
 $function$;
 

@@ -7,9 +7,9 @@ declare
     -- Inside a security definer function current_user is the owner; the caller is the role that was set, or the login.
     v_caller name := coalesce(nullif(current_setting('role', true), 'none'), session_user);
 begin
-    if to_regrole('memory_plugin_reader') is null
+    if pg_has_role(v_caller, current_user, 'usage')
+        or to_regrole('memory_plugin_reader') is null
         or not pg_has_role(v_caller, 'memory_plugin_reader', 'usage')
-        or pg_has_role(v_caller, current_user, 'usage')
         or (to_regrole('memory_plugin_api') is not null and pg_has_role(v_caller, 'memory_plugin_api', 'usage'))
     then
         return p_namespaces;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import time
@@ -267,8 +268,7 @@ def test_a_new_embedding_is_found_where_it_is_and_not_where_it_was(store: Store,
     assert store.copies() == (0, 0)
 
 
-# Not LARGE: the graph is no promise of the one nearest.
-@pytest.mark.parametrize("name", [SMALL, MIDDLING])
+@pytest.mark.parametrize("name", SIZES)
 def test_a_memory_of_another_kind_moves_to_that_kind(store: Store, name: str) -> None:
     embedding = store.embedding(name, 10)
     row = store.both([name], embedding, 1)[0][0]
@@ -276,6 +276,16 @@ def test_a_memory_of_another_kind_moves_to_that_kind(store: Store, name: str) ->
     assert store.both([name], embedding, 1, kinds=["summary"])[0] == [row]
     assert row not in store.both([name], embedding, 20, kinds=["checkpoint"])[0]
     assert store.copies() == (0, 0)
+
+
+def test_a_question_about_something_else_finds_the_nearest_all_the_same(store: Store) -> None:
+    shares = []
+    for number in range(12):
+        away = "[" + ",".join(f"{math.sin(d * d * 0.37 + number * 11.3):.5f}" for d in range(DIMENSIONS)) + "]"
+        found, exact = store.both([LARGE], away)
+        shares.append(recall(found, exact))
+        assert store.answer([LARGE], away)["exact"] is True
+    assert shares == [1] * 12
 
 
 def test_one_id_in_two_namespaces_is_two_memories(store: Store) -> None:

@@ -10,30 +10,38 @@ set enable_seqscan = off
 set jit = off
 as $function$
 declare
-    -- Up to here comparing every row costs no more than the graph, and misses nothing.
+    -- Up to here comparing every row costs little more than the graph, and misses nothing.
     c_exact constant integer := case
-        when @dimensions@ > 3981 then 2147483646 else greatest(800, least(2000, 1800000 / @dimensions@))
+        when @dimensions@ > 3981 then 2147483646 else greatest(800, least(5000, 3500000 / @dimensions@))
     end;
+    -- Up to here every row is compared where the graph's answer does not convince: a tenth of a second.
+    c_sure constant integer := 80000000 / @dimensions@;
     -- So many namespaces are asked one by one; rows of more are counted, and compared, less far.
     c_walks constant integer := 50;
     v_unit constant @extschema:vector@.halfvec := _steered(p_embedding, '', null, '{0,0}');
     -- The copy is in half precision: what is close to the last place is measured again.
     v_spare constant integer := p_limit + 10;
     v_reach constant integer := least(
-        greatest(case when p_filter.kinds is null then 60 else 120 end, v_spare + v_spare / 4), 1000
+        greatest(case when p_filter.kinds is null then 60 else 100 end, v_spare + v_spare / 4), 1000
     );
     v_small text[];
     v_large text[];
     v_name text;
     v_part _candidate[];
     v_settings text[];
+    v_rows integer;
 begin
     with name as materialized (
         select distinct u.name from unnest(p_namespaces) as u (name)
     ),
 
     cap as materialized (
-        select greatest(least(c_exact, c_exact::bigint * c_walks / greatest(count(*), 1)), 20)::integer as rows from name
+        -- Of several namespaces each costs its part.
+        select
+            case when count(*) = 1 then c_exact
+                else greatest(least(c_exact / 2, c_exact::bigint * c_walks / greatest(count(*), 1)), 20)
+            end::integer as rows
+        from name
     ),
 
     sized as (
@@ -83,8 +91,20 @@ begin
             candidates := candidates || v_part;
         end loop;
         perform _graph_settings(v_settings);
-        if cardinality(candidates) < p_limit and cardinality(v_large) > c_walks then
+        if cardinality(candidates) < p_limit then
             candidates := candidates || _semantic_scan(v_large, v_unit, p_filter, v_spare);
+        elsif coalesce(_semantic_contrast(candidates, v_large, v_unit, least(p_limit, 10)), 0) < 0.5 then
+            select count(*) into v_rows
+            from (
+                select from memory_vectors as v
+                where v.namespace = any (v_large) and (p_filter.kinds is null or v.kind = any (p_filter.kinds))
+                limit c_sure + 1
+            ) as counted;
+            if v_rows <= c_sure then
+                candidates := candidates || _semantic_scan(v_large, v_unit, p_filter, v_spare);
+                scored := scored + v_rows;
+                exact := true;
+            end if;
         end if;
     end if;
     select array_agg(row(m.namespace, m.id, 1 - m.distance)::_candidate order by m.distance, m.created_at desc, m.id)
@@ -109,5 +129,6 @@ comment on function memory_plugin._semantic_candidates(
     text[], @extschema:vector@.vector, memory_plugin._filter, integer
 ) is
     'The p_limit memories nearest to an embedding by cosine distance, nearest first; score is the cosine similarity. '
-    'Small namespaces are compared row by row, large ones through the graph. exact: no nearer one exists. '
+    'Small namespaces are compared row by row, large ones through the graph, and row by row after all where what the '
+    'graph found does not stand out. exact: no nearer one exists. '
     'scored: rows looked at.';

@@ -220,10 +220,11 @@ def pending(plpy: Any, store: dict[str, Any], mark: str, most: int, probe: bool,
     # Between a commit and the next statement the transaction has no snapshot and no lock: that is when the provider is
     # asked. What was claimed is kept from other sessions by a lease, not by a lock.
     run = plpy.execute
-    claim = plpy.prepare("select * from memory_plugin.embedding_claim($1, $2)", ["integer", "boolean"])
+    # Types by their full names: a procedure that commits cannot pin a path, and the caller's may lead anywhere.
+    claim = plpy.prepare("select * from memory_plugin.embedding_claim($1, $2)", ["pg_catalog.int4", "pg_catalog.bool"])
     settle = plpy.prepare(
         "select memory_plugin.embedding_settle($1, $2, $3, $4, $5, $6, $7, $8, $9) as embedded",
-        ["uuid", "text[]", "uuid[]", "text[]", "text[]", "text", "text", "float8", "float8"],
+        [f"pg_catalog.{kind}" for kind in "uuid text[] uuid[] text[] text[] text text float8 float8".split()],
     )
     began, embedded, kept = time.monotonic(), 0, session(store, mark)
     while True:

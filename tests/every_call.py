@@ -41,6 +41,7 @@ CALLS: tuple[tuple[str, str], ...] = (
     ("search", "select content from memory_plugin.search(array['{n}'], query => '\"red apple\" pear -plum')"),
     ("search", f"select content from memory_plugin.search(array['{{n}}'], embedding => '{ONE}')"),
     ("search", f"select content from memory_plugin.search(array['{{n}}'], query => 'apple', embedding => '{ONE}')"),
+    ("find_duplicates", "select group_no, content from memory_plugin.find_duplicates('{n}', 0.9)"),
     ("v1_search", """select memory_plugin.v1_search('{{"namespaces": ["{n}"], "query": "apple"}}') is not null"""),
     ("stats", "select memory_plugin.stats() is not null"),
     ("sweep", "select memory_plugin.sweep(10)"),

@@ -292,6 +292,27 @@ def test_a_sidecar_that_is_killed_is_started_again_while_the_command_runs_on(
         process.wait()
 
 
+def test_a_user_who_is_not_root_boots(server: Server, empty_database: str) -> None:
+    # A user namespace makes root an ordinary user without taking its files away.
+    ordinary = [] if os.geteuid() else ["unshare", "--user", "--map-user=1000", "--map-group=1000", "--pid", "--fork"]
+    ask = (*ASK[:2], f"import os; print('user', os.geteuid()); {ASK[2]}")
+    done = subprocess.run(
+        [*ordinary, PROGRAM, "boot", "--", *ask],
+        # The server's socket stands in a folder that not everybody may enter.
+        env=clean_env(
+            DATABASE_URL=server.url(psycopg.conninfo.conninfo_to_dict(empty_database)["dbname"], tcp=True), **here()
+        ),
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
+    assert done.returncode == 0, done.stderr
+    user, status = done.stdout.splitlines()[-2:]
+    assert user.startswith("user ")
+    assert user != "user 0"
+    assert status == "200"
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may open a PID namespace; the other tests run as any user")
 def test_as_pid_1_orphans_are_reaped() -> None:
     # The shell leaves an orphan that ends at once; as PID 1 the boot inherits it.

@@ -9,6 +9,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
+import every_call
+
 ROLES = ("memory_plugin_api", "memory_plugin_reader")
 API = {
     "commit_memory",
@@ -179,6 +181,57 @@ def test_the_api_role_runs_the_api_and_nothing_else(
     session("memory_plugin_api")
     assert len(conn.execute("select * from memory_plugin.search(array[%s])", [namespace]).fetchall()) == 1
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        conn.execute(attempt)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("setting", [None, "", "team:other"])
+def test_no_function_takes_a_reader_to_a_namespace_outside_its_setting(
+    conn: psycopg.Connection[Any], session: Callable[[str], None], setting: str | None
+) -> None:
+    count = "select count(*), max(content), max(kind) from memory_plugin.memory_records where namespace = 'team:hidden'"
+    there, before = every_call.callable_functions(conn), conn.execute(count).fetchall()
+    session("memory_plugin_reader")
+    if setting is not None:
+        conn.execute("select set_config('memory_plugin.namespaces', %s, false)", [setting])
+    given = every_call.answers(conn, "team:hidden", there)
+    assert {name for name, _ in every_call.CALLS} >= there
+    allowed = [(call, answer) for call, answer in given if not answer.startswith("42501")]
+    assert {call.split("memory_plugin.")[1].split("(")[0] for call, _ in allowed} == READER - {"_session_namespaces"}
+    assert not [pair for pair in allowed if "apple'" in pair[1] or "hidden" in pair[1]]
+    conn.execute("reset session authorization")
+    assert conn.execute(count).fetchall() == before
+
+
+def test_no_function_runs_for_a_role_without_a_grant(
+    conn: psycopg.Connection[Any], new_role: Callable[..., str]
+) -> None:
+    there = every_call.callable_functions(conn)
+    conn.execute(sql.SQL("set session authorization {}").format(sql.Identifier(new_role())))
+    given = every_call.answers(conn, "team:hidden", there)
+    assert len(given) >= len(there)
+    assert [pair for pair in given if not pair[1].startswith("42501")] == []
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "select api_key from memory_plugin.embedding_provider",
+        "select * from memory_plugin.embedding_provider",
+        "select memory_plugin.embedding_provider()",
+        "select memory_plugin.configure_embedding('http://127.0.0.1:9', 'm', 1536)",
+        "update memory_plugin.schema_migrations set sha256 = 'x'",
+        "delete from memory_plugin.schema_migrations",
+        "create function public.mine() returns integer language plpython3u as 'return 1'",
+        "do language plpython3u 'pass'",
+    ],
+)
+def test_the_api_role_cannot_read_keys_write_the_ledger_or_run_python_of_its_own(
+    conn: psycopg.Connection[Any], session: Callable[[str], None], attempt: str
+) -> None:
+    conn.execute("grant create on schema public to memory_plugin_api")
+    session("memory_plugin_api")
+    # Where the language is not there at all, that is what the server says.
+    with pytest.raises((psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedObject)):
         conn.execute(attempt)  # type: ignore[arg-type]
 
 

@@ -20,23 +20,22 @@ _FILE_HEAD = b"PGCOPY\n\xff\r\n\0"
 _FILE_HEAD_LENGTH = 19
 _LINES_A_WRITE = 512
 
-# One expression and not row_to_json: half the time, and absent fields are left out.
+# concat() and not row_to_json or ||: it copies nothing twice and leaves out what is absent. Names, kinds, sources and
+# identifiers hold nothing that JSON escapes.
 _NAMESPACE_LINE = r"""
-    '{{"type":"namespace","name":' || pg_catalog.to_json(n.name)::text
-    || ',"kind":' || pg_catalog.to_json(n.kind)::text
-    || coalesce(',"expires_at":' || {expires_at}, '')
-    || coalesce(',"metadata":' || n.metadata::text, '')
-    || ',"created_at":' || pg_catalog.to_json(n.created_at)::text || e'}}\n'
+    pg_catalog.concat(
+        '{{"type":"namespace","name":"', n.name, '","kind":"', n.kind, '"', ',"expires_at":' || {expires_at},
+        ',"metadata":' || n.metadata::text, ',"created_at":', pg_catalog.to_json(n.created_at), e'}}\n'
+    )
 """
 _MEMORY_LINE = r"""
-    '{{"type":"memory","namespace":' || pg_catalog.to_json(r.namespace)::text
-    || ',"id":"' || r.id || '","content":' || pg_catalog.to_json(r.content)::text
-    || ',"kind":"' || r.kind || '","source":"' || r.source || '"'
-    || coalesce(',"expires_at":' || {expires_at}, '')
-    || coalesce(',"propagation":' || r.propagation::text, '')
-    || case when r.pin then ',"pin":true' else '' end
-    {embedding}
-    || ',"created_at":' || pg_catalog.to_json(r.created_at)::text || e'}}\n'
+    pg_catalog.concat(
+        '{{"type":"memory","namespace":"', r.namespace, '","id":"', r.id,
+        '","content":', pg_catalog.to_json(r.content), ',"kind":"', r.kind, '","source":"', r.source, '"',
+        ',"expires_at":' || {expires_at}, ',"propagation":' || r.propagation::text,
+        case when r.pin then ',"pin":true' end,
+        {embedding} ',"created_at":', pg_catalog.to_json(r.created_at), e'}}\n'
+    )
 """
 # delete_namespace hides a large namespace with -infinity, which RFC 3339 cannot say; infinity is no expiry at all.
 _EXPIRY = """case
@@ -85,7 +84,7 @@ def write(
         ]
     line = sql.SQL(_MEMORY_LINE).format(
         expires_at=sql.SQL(_EXPIRY.format("r")),
-        embedding=sql.SQL("""|| coalesce(',"embedding":' || r.embedding::text, '')""" if embeddings else ""),
+        embedding=sql.SQL("""',"embedding":' || r.embedding::text,""" if embeddings else ""),
     )
     memories = sql.SQL("select {} from memory_plugin.memory_records as r where {}").format(
         line, sql.SQL(" and ").join(conditions or [sql.SQL("true")])

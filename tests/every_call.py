@@ -36,6 +36,11 @@ CALLS: tuple[tuple[str, str], ...] = (
         "select memory_plugin.v1_commit_memory('{n}', "
         """'{{"content": "a green pear", "kind": "fact", "source": "agent"}}') is not null""",
     ),
+    (
+        "v1_commit_memories",
+        "select pg_catalog.length(memory_plugin.v1_commit_memories(array['{n}'], "
+        """array['{{"content": "a blue plum", "kind": "fact", "source": "agent"}}']))""",
+    ),
     ("get_memory", f"select content, kind from memory_plugin.get_memory('{{n}}', '{ID}')"),
     ("search", "select content from memory_plugin.search(array['{n}'])"),
     ("search", "select content from memory_plugin.search(array['{n}'], query => '\"red apple\" pear -plum')"),

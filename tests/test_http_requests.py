@@ -148,7 +148,7 @@ BODIED = [
         (b'{"kind": "\xed\xa0\x80"}', "UTF-8"),
         (b'{"kind": "\x00"}', "NUL"),
         ('{"kind": "é"}'.encode("utf-16"), "UTF-8"),
-        (b"[" * 15_000, "nested"),
+        (b"[" * 19_000, "nested"),
     ],
     ids=[
         "none",

@@ -30,6 +30,7 @@ API = {
     "stats",
     "sweep",
     "upsert_namespace",
+    "v1_commit_memories",
     "v1_commit_memory",
     "v1_delete_namespace",
     "v1_forget_memory",

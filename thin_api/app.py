@@ -27,6 +27,7 @@ from memory_plugin.thin_api.auth import CHALLENGE, Gate
 from memory_plugin.thin_api.body import Bodies
 from memory_plugin.thin_api.breaker import Breaker
 from memory_plugin.thin_api.calls import Calls
+from memory_plugin.thin_api.commits import Commits
 from memory_plugin.thin_api.embedding import Embedding
 from memory_plugin.thin_api.errors import RefusedError, bad_request, internal
 from memory_plugin.thin_api.log import configure, log, log_failure
@@ -69,6 +70,7 @@ class Application:
         self._pool = Pool(settings.conninfo, settings.pool_size, _log_reachability)
         breaker = Breaker()
         self._calls = Calls(self._pool, breaker)
+        self._commits = Commits(self._calls)
         self._maintenance = Maintenance(settings.conninfo, settings.sweep_seconds)
         self._embedding = Embedding(settings.conninfo, settings.embed_seconds)
         self._metrics = Metrics(self._pool, breaker, self._maintenance, self._embedding)
@@ -129,10 +131,13 @@ class Application:
                 parameters.append(self._bodies.read(environ))
                 # The request is here only now; a client that sends slowly spends its own time.
                 arrived = monotonic()
-        body = self._calls.run(route, parameters, arrived)
         if route is COMMIT:
+            name_text, written = parameters
+            body = self._commits.run(name_text, written, arrived)
             self._embedding.committed()
-        elif route is SEARCH:
+            return route.status, body
+        body = self._calls.run(route, parameters, arrived)
+        if route is SEARCH:
             self._embedding.answered(body)
         return route.status, body
 

@@ -76,6 +76,19 @@ class RefusedError(Exception):
         # For the log alone: a SQLSTATE or a word of ours, never text from the server or the client.
         self.reason = reason
 
+    @property
+    def rolled_back(self) -> bool:
+        """Tell whether the server itself refused the statement, so that nothing of it is left."""
+        # A word of ours is in small letters.
+        is_sqlstate = len(self.reason) == 5 and self.reason == self.reason.upper()
+        return is_sqlstate and self.reason[:2] not in ("08", "57", "58")
+
+    def again(self) -> RefusedError:
+        """Return the same refusal, for another request."""
+        return RefusedError(
+            self.status, self.code, self.message, details=self.details, allow=self.allow, reason=self.reason
+        )
+
     def body(self) -> bytes:
         """Return the error object of the contract: {code, message, details?}."""
         shown: dict[str, object] = {"code": self.code, "message": self.message}

@@ -21,19 +21,30 @@ declare
     v_id uuid := coalesce(commit_memory.id, gen_random_uuid());
     v_embedding @extschema:vector@.vector := _check_embedding(commit_memory.embedding);
     v_expires_at timestamptz := _check_time('expires_at', commit_memory.expires_at);
+    v_redacts boolean;
     v_content text;
 begin
-    perform _check_namespace('namespace', commit_memory.namespace);
-    perform _check_choice('kind', commit_memory.kind, array['fact', 'summary', 'checkpoint']);
-    perform _check_choice('source', commit_memory.source, array['agent', 'runtime', 'user']);
+    -- Each of these functions is there to say what is wrong: calling it for what is right takes as long as an index.
+    if commit_memory.namespace ~ '^[a-z]+:[A-Za-z0-9_:.\-]+$' is not true or char_length(commit_memory.namespace) > 256 then
+        perform _check_namespace('namespace', commit_memory.namespace);
+    end if;
+    if commit_memory.kind in ('fact', 'summary', 'checkpoint') is not true then
+        perform _check_choice('kind', commit_memory.kind, array['fact', 'summary', 'checkpoint']);
+    end if;
+    if commit_memory.source in ('agent', 'runtime', 'user') is not true then
+        perform _check_choice('source', commit_memory.source, array['agent', 'runtime', 'user']);
+    end if;
     perform _check_object('propagation', commit_memory.propagation);
-    if commit_memory.content is null or _trim(commit_memory.content) = '' then
+    if ascii(commit_memory.content) between 33 and 126 is not true
+        and coalesce(_trim(commit_memory.content), '') = ''
+    then
         raise exception using errcode = 'MP001', message = 'content must not be blank';
     end if;
-    v_content := _as_committed(commit_memory.content);
     loop
         -- The lock keeps the namespace from being deleted between this look and the insert.
-        perform from memory_namespaces as n
+        select exists (select from settings as s where s.name = 'redact_on_commit' and s.value = 'true')
+        into v_redacts
+        from memory_namespaces as n
         where n.name = commit_memory.namespace and (n.expires_at is null or n.expires_at > now())
         for key share;
         exit when found;
@@ -41,6 +52,7 @@ begin
             commit_memory.namespace, _kind_of_namespace(commit_memory.namespace), null, null
         );
     end loop;
+    v_content := case when v_redacts then _as_committed(commit_memory.content) else commit_memory.content end;
     if commit_memory.id is null then
         -- A new id meets no other: what a conflict would need costs a fifth of a commit.
         insert into memory_records (

@@ -11,7 +11,9 @@ declare
     v_id_text text;
     v_id uuid;
 begin
-    perform _json_body(body);
+    if json_typeof(body) is distinct from 'object' then
+        perform _json_body(body);
+    end if;
     select x.* into v_body
     from json_to_record(body) as x (
         content json, kind json, source json, id json, expires_at json, propagation json, pin json, embedding json
@@ -25,9 +27,9 @@ begin
     end if;
     v_id := commit_memory(
         v1_commit_memory.namespace,
-        _json_text('content', v_body.content),
-        _json_text('kind', v_body.kind),
-        _json_text('source', v_body.source),
+        case json_typeof(v_body.content) when 'string' then v_body.content #>> '{}' else _json_text('content', v_body.content) end,
+        case json_typeof(v_body.kind) when 'string' then v_body.kind #>> '{}' else _json_text('kind', v_body.kind) end,
+        case json_typeof(v_body.source) when 'string' then v_body.source #>> '{}' else _json_text('source', v_body.source) end,
         v_id,
         _json_time('expires_at', v_body.expires_at),
         _json_object('propagation', v_body.propagation),

@@ -1,0 +1,136 @@
+"""Commit in one transaction what arrives while another commit is under way.
+
+A commit's transaction costs more than what it writes: a round trip, a flush of the log, two switches between processes.
+So while ABREAST commits are under way, others wait in line, and the next transaction takes all of them
+(`v1_commit_memories`). With one client nobody ever waits. Each request keeps its own answer: an answer counts only once
+the transaction is committed, and what the statement leaves undone (whatever is not plainly right, or might wait for
+somebody else) is committed by its own thread as if it had come alone. Nobody stands in line longer than PATIENCE.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from time import monotonic
+
+from memory_plugin.thin_api.calls import Calls
+from memory_plugin.thin_api.errors import RefusedError
+from memory_plugin.thin_api.routes import COMMIT, Route
+
+ABREAST = 1
+# A larger one, with its embedding, is work for the server rather than waiting, and two of them run side by side.
+SMALL = 4096
+MOST = 16
+PATIENCE = 0.2
+# A store without the function is older than this program, until it is installed anew.
+OFF_SECONDS = 60.0
+_ID = b'"id"'
+
+
+def _together(number: int) -> Route:
+    names = ",".join(f"${2 * i + 1}::text" for i in range(number))
+    bodies = ",".join(f"${2 * i + 2}::text" for i in range(number))
+    statement = f"select memory_plugin.v1_commit_memories(array[{names}],array[{bodies}])"
+    return COMMIT._replace(statement=statement.encode())
+
+
+_TOGETHER = tuple(_together(number) for number in range(MOST + 1))
+
+
+class _Place:
+    """A request's place in the line."""
+
+    __slots__ = ("answer", "arrived", "body", "error", "name", "party", "ready")
+
+    def __init__(self, name: bytes, body: bytes, arrived: float) -> None:
+        self.name = name
+        self.body = body
+        self.arrived = arrived
+        self.ready = threading.Lock()
+        self.ready.acquire()
+        # Of the one who commits for all of them: everybody, himself first.
+        self.party: list[_Place] = []
+        self.answer = b""
+        self.error: RefusedError | None = None
+
+
+class Commits:
+    """Commits of many requests, over `calls`."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+        self._lock = threading.Lock()
+        self._under_way = 0
+        self._line: deque[_Place] = deque()
+        self._off_until = 0.0
+
+    def run(self, name: bytes, body: bytes, arrived: float) -> bytes:
+        """Return the answer to one commit; raises as `Calls.run` does."""
+        if len(body) > SMALL or _ID in body or monotonic() < self._off_until:
+            return self._calls.run(COMMIT, (name, body), arrived)
+        with self._lock:
+            if self._under_way < ABREAST:
+                self._under_way += 1
+                place = None
+            else:
+                place = _Place(name, body, arrived)
+                self._line.append(place)
+        if place is None:
+            try:
+                return self._calls.run(COMMIT, (name, body), arrived)
+            finally:
+                self._next()
+        self._stand(place)
+        if place.party:
+            try:
+                self._commit(place.party)
+            finally:
+                for other in place.party[1:]:
+                    other.ready.release()
+                self._next()
+        if place.error is not None:
+            raise place.error
+        return place.answer or self._calls.run(COMMIT, (name, body), arrived)
+
+    @property
+    def in_line(self) -> int:
+        """Return how many requests wait for a transaction to join."""
+        return len(self._line)
+
+    def _stand(self, place: _Place) -> None:
+        """Wait until somebody has committed this place, or it is to lead, or it has waited enough and goes alone."""
+        if place.ready.acquire(timeout=PATIENCE):
+            return
+        with self._lock:
+            if place in self._line:
+                self._line.remove(place)
+                return
+        # Under way by now: whoever leads ends by his statement's deadline.
+        place.ready.acquire()
+
+    def _next(self) -> None:
+        """Let the first in line commit for those that stand there now."""
+        with self._lock:
+            if not self._line:
+                self._under_way -= 1
+                return
+            party = [self._line.popleft() for _ in range(min(len(self._line), MOST))]
+            party[0].party = party
+            party[0].ready.release()
+
+    def _commit(self, party: list[_Place]) -> None:
+        if len(party) == 1:
+            return
+        parameters = [text for place in party for text in (place.name, place.body)]
+        try:
+            answer = self._calls.run(_TOGETHER[len(party)], parameters, min(place.arrived for place in party))
+        except RefusedError as refused:
+            if refused.reason == "42883":
+                self._off_until = monotonic() + OFF_SECONDS
+            elif not refused.rolled_back:
+                # What became of it is not known, or there is no database: for one as for all.
+                for place in party:
+                    place.error = refused.again()
+            return
+        for place, line in zip(party, answer.split(b"\n"), strict=True):
+            place.answer = line

@@ -83,7 +83,7 @@ def kept(
     """Return the URLs of a filled store that stays and of its changed copy; make them where they are not there yet."""
     ours, other = with_dbname(server_url, name), with_dbname(server_url, f"{name}_plain")
     with psycopg.connect(server_url, autocommit=True) as conn:
-        if not conn.execute("select from pg_database where datname = %s", [f"{name}_plain"]).fetchone():
+        if not conn.execute("select 1 from pg_database where datname = %s", [f"{name}_plain"]).fetchone():
             conn.execute(sql.SQL("drop database if exists {}").format(sql.Identifier(name)))
             with store(server_url, dimensions) as made:
                 fill(made)

@@ -162,7 +162,10 @@ class Apply:
         """Run a migration's statements, each by itself, after clearing away what a killed run left."""
         text = sources.render(migration.text, plan.placeholders, migration.name)
         milliseconds = round(self._settings.lock_timeout_s * 1000)
-        with waiting.Watch(self._settings, worker.info.backend_pid) as watch, self._failing(migration, watch):
+        watching = waiting.Watch(
+            self._settings, worker.info.backend_pid, lambda line: self._report(f"{migration.name}: {line}")
+        )
+        with watching as watch, self._failing(migration, watch):
             for name, value in {"lock_timeout": milliseconds, **_SESSION}.items():
                 worker.execute(f"set {name} = {value}")
             self._search_path(worker, migration, plan)

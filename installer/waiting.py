@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 import psycopg
@@ -81,16 +82,29 @@ def describe(connection: Connection, pids: list[object]) -> str:
     return ", ".join(told) or "it has ended in the meantime"
 
 
+_INDEX = """
+select
+    coalesce(relation.relname::text, progress.index_relid::text), progress.phase,
+    progress.blocks_done, progress.blocks_total, progress.tuples_done, progress.tuples_total
+from pg_catalog.pg_stat_progress_create_index as progress
+left join pg_catalog.pg_class as relation on progress.index_relid = relation.oid
+where progress.pid = %s
+"""
+PROGRESS_S = 5.0
+"""Seconds between two lines about an index that is being built."""
+
+
 class Watch:
-    """While open, note on a connection of its own who blocks the watched one.
+    """While open, note on a connection of its own who blocks the watched one, and tell how far its index is.
 
     A statement that has timed out no longer waits, so the server cannot be asked afterwards.
     """
 
-    def __init__(self, settings: Settings, pid: int) -> None:
+    def __init__(self, settings: Settings, pid: int, tell: Callable[[str], None] | None = None) -> None:
         """Prepare to watch the backend `pid`; connects only when something takes long."""
         self._settings = settings
         self._pid = pid
+        self._tell = tell
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="memory-plugin watch", daemon=True)
         self.blockers = ""
@@ -110,8 +124,9 @@ class Watch:
 
     def _run(self) -> None:
         """Ask twice within each lock_timeout."""
-        interval = min(5.0, self._settings.lock_timeout_s * 0.4)
+        interval = min(5.0, self._settings.lock_timeout_s * 0.4, PROGRESS_S)
         connection: Connection | None = None
+        told = time.monotonic()
         try:
             while not self._done.wait(interval):
                 if connection is None:
@@ -120,9 +135,23 @@ class Watch:
                 pids = row[0] if row is not None else None
                 if isinstance(pids, list) and pids:
                     self.blockers = describe(connection, pids)
+                if self._tell is not None and time.monotonic() - told >= PROGRESS_S * 0.9:
+                    for index in connection.execute(_INDEX, (self._pid,)).fetchall():
+                        told = time.monotonic()
+                        self._tell(_so_far(*index))
         except (psycopg.Error, InstallError):
             # Naming the blocker is a courtesy: without a second connection the error goes without it.
             return
         finally:
             if connection is not None:
                 connection.close()
+
+
+def _so_far(
+    index: object, phase: object, blocks: object, blocks_total: object, rows: object, rows_total: object
+) -> str:
+    """Say how far an index is, from its row in pg_stat_progress_create_index."""
+    for done, total, unit in ((rows, rows_total, "rows"), (blocks, blocks_total, "blocks")):
+        if isinstance(done, int) and isinstance(total, int) and total:
+            return f"{index}: {phase}, {done / total:.0%} ({done:,} of {total:,} {unit})"
+    return f"{index}: {phase}"

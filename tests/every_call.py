@@ -48,6 +48,7 @@ CALLS: tuple[tuple[str, str], ...] = (
     ("search", f"select content from memory_plugin.search(array['{{n}}'], query => 'apple', embedding => '{ONE}')"),
     ("find_duplicates", "select group_no, content from memory_plugin.find_duplicates('{n}', 0.9)"),
     ("v1_search", """select memory_plugin.v1_search('{{"namespaces": ["{n}"], "query": "apple"}}') is not null"""),
+    ("search_recall", "select namespace, sampled, recall from memory_plugin.search_recall(array['{n}'])"),
     ("stats", "select memory_plugin.stats() is not null"),
     ("sweep", "select memory_plugin.sweep(10)"),
     ("maintain", "select memory_plugin.maintain(10)"),

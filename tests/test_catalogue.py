@@ -50,7 +50,9 @@ def test_private_helpers_are_never_security_definer_but_for_triggers_which_nobod
 def test_functions_that_read_are_not_volatile_and_those_that_write_are_not_parallel_safe(
     conn: psycopg.Connection[Any],
 ) -> None:
-    readers = "p.proname in ('search', 'v1_search', 'get_memory', 'health', 'v1_health', 'stats', '_search')"
+    readers = (
+        "p.proname in ('search', 'v1_search', 'get_memory', 'health', 'v1_health', 'stats', '_search', 'search_recall')"
+    )
     assert functions_where(conn, f"{readers} and p.provolatile = 'v'") == []
     assert functions_where(conn, "p.provolatile = 'v' and p.proparallel <> 'u'") == []
 

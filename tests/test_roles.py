@@ -27,6 +27,7 @@ API = {
     "patch_namespace",
     "retry_embeddings",
     "search",
+    "search_recall",
     "stats",
     "sweep",
     "upsert_namespace",

@@ -19,13 +19,16 @@ SUBPACKAGES := installer plpy sql thin_api
 # quick takes some minutes, full an hour; LOCOMO_DIR names the folder with LoCoMo, without which its benches are left out.
 BENCH ?= quick
 BENCH_ARGS ?=
+# For instance --only load --minutes 2.
+TORTURE_ARGS ?=
 
-.PHONY: help serve test bench venv lock audit lint format provision pytest clean
+.PHONY: help serve test bench torture venv lock audit lint format provision pytest clean
 
 help:
 	@echo 'make serve   install what is needed and serve /v1 on 127.0.0.1:9100 (DATA_DIR=... says where its data stays)'
 	@echo 'make test    lint and test on every server this machine can have; PYTEST_ARGS=... narrows it'
 	@echo 'make bench   measure search beside other systems: table, figures, pictures; BENCH=full, BENCH_ARGS=--only ...'
+	@echo 'make torture break the service on purpose for an hour: faults, load, generated requests; TORTURE_ARGS=--only ...'
 	@echo 'make lint    ruff, mypy, sqlfluff'
 	@echo 'make format  let ruff lay out the Python'
 	@echo 'make venv    the development environment in .venv'
@@ -41,6 +44,9 @@ test: lint provision
 
 bench: .venv/.installed-bench
 	$(BIN)/python bench/run.py --size $(BENCH) $(BENCH_ARGS)
+
+torture: .venv/.installed-dev
+	$(BIN)/python torture/run.py $(TORTURE_ARGS)
 
 venv: .venv/.installed-dev
 
@@ -86,6 +92,7 @@ lint: .venv/.installed-dev
 	@ln -s $(CURDIR)/memory_plugin/* $(SUBPACKAGES:%=$(CURDIR)/%) $(TYPING)/memory_plugin/
 	MYPYPATH=$(TYPING):tests $(BIN)/mypy -p memory_plugin -p fixtures
 	MYPYPATH=$(TYPING):bench:tests $(BIN)/mypy bench
+	MYPYPATH=$(TYPING):torture:bench:tests $(BIN)/mypy torture
 	$(BIN)/sqlfluff lint --nocolor --disable-progress-bar sql plpy
 
 format: .venv/.installed-dev

@@ -56,7 +56,7 @@ def run_generated(
     chance = ["--generation-deterministic"] if seed is None else ["--seed", str(seed), "--generation-database", "none"]
     done = subprocess.run(
         [
-            *(PROGRAM, "run", document, "--url", base_url, "--checks", "all", "--no-color", *chance),
+            *(str(PROGRAM), "run", str(document), "--url", base_url, "--checks", "all", "--no-color", *chance),
             # A NUL, which no text here may hold, is tried by hand elsewhere.
             *("--generation-allow-x00", "false", "--max-examples", str(examples)),
             *("--phases", PHASES, "--warnings", "off", "--continue-on-failure"),

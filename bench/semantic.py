@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import psycopg
 import server
-from semantic_rows import TOPICS, Table, load, without
+from semantic_rows import TOPICS, Table, load, searched, without
 
 # (how many, of how many rows) of the namespaces of a table; every other one holds 8 topics, the rest hold all.
 TABLES: dict[str, list[tuple[int, list[tuple[int, int]]]]] = {
@@ -49,7 +49,7 @@ LIVE = "(r.expires_at is null or r.expires_at > now())"
 Run = Callable[[list[str], str, "str | None"], list[Any]]
 
 
-def systems(ours: psycopg.Connection[Any], plain: psycopg.Connection[Any]) -> dict[str, Run]:
+def systems(ours: psycopg.Connection[Any], plain: psycopg.Connection[Any], dimensions: int) -> dict[str, Run]:
     """Return what is measured: namespaces, embedding, kind -> ids."""
 
     def ask(where: str) -> Run:
@@ -65,7 +65,7 @@ def systems(ours: psycopg.Connection[Any], plain: psycopg.Connection[Any]) -> di
         return ours.execute(query, [names, embedding, [kind] if kind else None]).fetchall()
 
     filters = f"where r.namespace = any(%(n)s) and {LIVE} and (%(k)s::text is null or r.kind = %(k)s)"
-    nearest = "order by r.embedding <=> %(e)s::vector"
+    nearest = f"order by (r.{searched(dimensions)}) <=> %(e)s::{'vector' if dimensions <= 2000 else 'halfvec'}"
     return {
         "ours": search,
         "unfiltered": ask(nearest),
@@ -178,7 +178,7 @@ def one(server_url: str, dimensions: int, spaces: list[tuple[int, int]], size: s
         settings = "-c search_path=public -c jit=off -c max_parallel_workers_per_gather=0"
         ours = stack.enter_context(psycopg.connect(url, autocommit=True, prepare_threshold=None, options=settings))
         plain = stack.enter_context(psycopg.connect(other, autocommit=True, prepare_threshold=None, options=settings))
-        classes = measure(table, systems(ours, plain), QUESTIONS[size])
+        classes = measure(table, systems(ours, plain, dimensions), QUESTIONS[size])
         shares = [figures["systems"]["ours"]["recall"] for figures in classes.values()]
         return {
             "rows": sum(table.sizes),

@@ -96,11 +96,19 @@ def _binary(table: Table, rng: np.random.Generator, numbers: NDArray[np.int64], 
     return b"".join(out)
 
 
+def searched(dimensions: int) -> str:
+    """Return what plain SQL has an index of: the embedding, in half precision where hnsw takes it only so."""
+    return "embedding" if dimensions <= 2000 else f"embedding::halfvec({dimensions})"
+
+
 def without(url: str) -> None:
     """Turn a copy of the store into the table that plain SQL has: the same rows, an hnsw index, no copy."""
     with psycopg.connect(url, autocommit=True) as conn:
         conn.execute("set maintenance_work_mem = '3GB'")
         conn.execute("drop table memory_plugin.memory_vectors")
         conn.execute("drop trigger memory_records_mirror_vector on memory_plugin.memory_records")
-        conn.execute("create index plain on memory_plugin.memory_records using hnsw (embedding vector_cosine_ops)")
+        column = "select atttypmod from pg_attribute where attrelid = 'memory_plugin.memory_records'::regclass "
+        ((dimensions,),) = conn.execute(f"{column} and attname = 'embedding'".encode()).fetchall()
+        indexed = f"({searched(dimensions)}) {'vector' if dimensions <= 2000 else 'halfvec'}_cosine_ops"
+        conn.execute(f"create index plain on memory_plugin.memory_records using hnsw ({indexed})".encode())
         conn.execute("vacuum (freeze, analyze)")

@@ -51,7 +51,7 @@ class FakeCalls(Calls):
 @contextmanager
 def standing(calls: FakeCalls, names: list[bytes]) -> Iterator[tuple[Commits, dict[bytes, Future[bytes]]]]:
     """Enter while one commit is under way and these wait in line behind it, in this order."""
-    commits = Commits(calls)
+    commits = Commits(calls, 1)
     with ThreadPoolExecutor(len(names) + 1) as pool:
         slow = pool.submit(commits.run, b"slow", PLAIN, monotonic())
         assert calls.slow.wait(10)

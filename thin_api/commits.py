@@ -1,10 +1,12 @@
-"""Commit in one transaction what arrives while another commit is under way.
+"""Commit in one transaction those commits that would otherwise wait for a connection.
 
 A commit's transaction costs more than what it writes: a round trip, a flush of the log, two switches between processes.
-So while ABREAST commits are under way, others wait in line, and the next transaction takes all of them
-(`v1_commit_memories`). With one client nobody ever waits. Each request keeps its own answer: an answer counts only once
-the transaction is committed, and what the statement leaves undone (whatever is not plainly right, or might wait for
-somebody else) is committed by its own thread as if it had come alone. Nobody stands in line longer than PATIENCE.
+So once there are as many under way as connections, others wait in line, and the next transaction takes all of them
+(`v1_commit_memories`). Below that each goes by itself: sharing earlier spares the processor more, but one transaction
+after the other is slower than several abreast wherever somebody else wants the processor too. Each request keeps its
+own answer: an answer counts only once the transaction is committed, and what the statement leaves undone (whatever is
+not plainly right, or might wait for somebody else) is committed by its own thread as if it had come alone. Nobody
+stands in line longer than PATIENCE.
 """
 
 from __future__ import annotations
@@ -17,7 +19,6 @@ from memory_plugin.thin_api.calls import Calls
 from memory_plugin.thin_api.errors import RefusedError
 from memory_plugin.thin_api.routes import COMMIT, Route
 
-ABREAST = 1
 # A larger one, with its embedding, is work for the server rather than waiting, and two of them run side by side.
 SMALL = 4096
 MOST = 16
@@ -55,10 +56,11 @@ class _Place:
 
 
 class Commits:
-    """Commits of many requests, over `calls`."""
+    """Commits of many requests, over `calls`; `abreast` of them, or more, are under way before others share."""
 
-    def __init__(self, calls: Calls) -> None:
+    def __init__(self, calls: Calls, abreast: int) -> None:
         self._calls = calls
+        self._abreast = abreast
         self._lock = threading.Lock()
         self._under_way = 0
         self._line: deque[_Place] = deque()
@@ -69,7 +71,7 @@ class Commits:
         if len(body) > SMALL or _ID in body or monotonic() < self._off_until:
             return self._calls.run(COMMIT, (name, body), arrived)
         with self._lock:
-            if self._under_way < ABREAST:
+            if self._under_way < self._abreast:
                 self._under_way += 1
                 place = None
             else:

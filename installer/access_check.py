@@ -139,9 +139,7 @@ def _listed(source: Sources, name: str) -> frozenset[str]:
     return frozenset(re.findall(r"'(\w+)'", match.group(1))) if match else frozenset()
 
 
-def _wanted(
-    one: _Object, readable: frozenset[str], owners: frozenset[str], there: list[str], owner: str
-) -> set[str]:
+def _wanted(one: _Object, readable: frozenset[str], owners: frozenset[str], there: list[str], owner: str) -> set[str]:
     """Return the grants that an object should have."""
     wanted: set[str] = set()
     if one.kind == "function":

@@ -109,7 +109,7 @@ begin
     if @extschema:vector@.vector_dims(p_embedding) <> @dimensions@ then
         raise exception using errcode = 'MP002',
             message = format('embedding must have %s dimensions, not %s', @dimensions@, @extschema:vector@.vector_dims(p_embedding)),
-            hint = 'A store holds vectors of one model; its dimensions are chosen at the first install.';
+            hint = 'A store holds vectors of one model; memory-plugin reembed changes to another.';
     end if;
     v_norm := @extschema:vector@.vector_norm(p_embedding);
     if v_norm = 0 then

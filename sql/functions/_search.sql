@@ -24,7 +24,7 @@ declare
     v_filter _filter := row(nullif(p_kinds, '{}'), nullif(p_sources, '{}'), p_created_after, p_created_before)::_filter;
     v_limit integer := coalesce(nullif(p_limit, 0), 20);
     v_offset integer := coalesce(p_offset, 0);
-    v_embedding @extschema:vector@.vector := _check_embedding(p_embedding);
+    v_embedding @extschema:vector@.vector;
     v_live text[];
     v_query text := nullif(_trim(p_query), '');
     v_lexical record;
@@ -35,6 +35,11 @@ declare
     c_diverse constant integer := 200;
     v_diverse constant boolean := coalesce(p_diversity > 0, false) and v_offset < c_diverse;
 begin
+    if p_embedding is not null or char_length(v_query) > 1 then
+        -- Held from here on, so that the store does not change to another model in the middle of a search.
+        perform from memory_records, memory_vectors where false;
+        v_embedding := _check_embedding(p_embedding);
+    end if;
     perform _check_search(
         p_namespaces, v_limit, v_filter, p_min_score, p_half_life, p_lexical_weight, p_semantic_weight, v_offset,
         p_diversity

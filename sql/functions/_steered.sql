@@ -13,7 +13,7 @@ declare
     v_length double precision := 0;
 begin
     -- hnsw takes up to 4,000 numbers of half precision: above 3,981 there is no room for the tail.
-    if @dimensions@ > 3981 then
+    if @extschema:vector@.vector_dims(p_embedding) > 3981 then
         return v_unit::@extschema:vector@.halfvec;
     end if;
     if p_weights[1] <> 0 then

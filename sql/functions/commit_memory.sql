@@ -19,11 +19,16 @@ as $function$
 #variable_conflict use_column
 declare
     v_id uuid := coalesce(commit_memory.id, gen_random_uuid());
-    v_embedding @extschema:vector@.vector := _check_embedding(commit_memory.embedding);
+    v_embedding @extschema:vector@.vector;
     v_expires_at timestamptz := _check_time('expires_at', commit_memory.expires_at);
     v_redacts boolean;
     v_content text;
 begin
+    if commit_memory.embedding is not null then
+        -- Held from here on, so that the store does not change to other dimensions after the check.
+        perform from memory_records where false;
+        v_embedding := _check_embedding(commit_memory.embedding);
+    end if;
     -- Each of these functions is there to say what is wrong: calling it for what is right takes as long as an index.
     if commit_memory.namespace ~ '^[a-z]+:[A-Za-z0-9_:.\-]+$' is not true or char_length(commit_memory.namespace) > 256 then
         perform _check_namespace('namespace', commit_memory.namespace);

@@ -21,7 +21,7 @@ set lock_timeout = '1s'
 as $function$
 #variable_conflict use_column
 declare
-    v_url text := configure_embedding.url;
+    v_url text;
     v_key text := nullif(configure_embedding.api_key, '');
 begin
     if to_regprocedure('memory_plugin._embed_query(text)') is null then
@@ -29,29 +29,16 @@ begin
             message = 'this store cannot fetch embeddings: its functions in PL/Python are not installed',
             hint = 'Install postgresql-plpython3-N on the server, then run memory-plugin install as a superuser.';
     end if;
-    -- No message shows a url or a key that breaks a rule: either may hold a secret.
-    if v_url is null or char_length(v_url) > 2000
-        or v_url !~ '^https?://([A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[!-~]*)?$' or v_url ~ '[#@\\"<>]'
-    then
-        raise exception using errcode = 'MP001',
-            message = 'url must be http:// or https://, a host, and a path, without user, password or fragment';
-    end if;
-    if substring(v_url from '^[a-z]+://[^/]*:([0-9]+)(?:/|$)')::integer not between 1 and 65535 then
-        raise exception using errcode = 'MP001', message = 'url must have a port from 1 to 65535';
-    end if;
-    v_url := case
-        when v_url ~ '^[a-z]+://[^/]+/?$' then rtrim(v_url, '/') || '/v1/embeddings'
-        when v_url ~ '/v1/?$' then rtrim(v_url, '/') || '/embeddings'
-        else v_url
-    end;
+    v_url := _embedding_url(configure_embedding.url);
     if configure_embedding.model is null or char_length(configure_embedding.model) not between 1 and 256 then
         raise exception using errcode = 'MP001', message = 'model must be 1 to 256 characters';
     end if;
     if configure_embedding.dimensions is distinct from @dimensions@ then
         raise exception using errcode = 'MP002',
             message = format('dimensions must be the store''s, %s, not %s', @dimensions@, configure_embedding.dimensions),
-            hint = 'A store holds vectors of one model; its dimensions are chosen at the first install.';
+            hint = 'A store holds vectors of one model; memory-plugin reembed changes to another.';
     end if;
+    -- No message shows a key that breaks a rule.
     if v_key !~ '^[!-~]+$' or char_length(v_key) > 4096 then
         raise exception using errcode = 'MP001',
             message = 'api_key must be at most 4096 printable ASCII characters without a space';

@@ -24,7 +24,9 @@ declare
     v_pause double precision;
 begin
     select * into v_provider from embedding_provider as p
-    where p.slot = 'current' and p.revision = embedding_settle.revision;
+    where p.slot = 'current' and p.revision = embedding_settle.revision
+    -- A change to another model comes before this or after it.
+    for share;
     if not found then
         -- Another provider by now: these vectors are none of its.
         update embedding_state set lease_pid = null, lease_until = null where lease_pid = pg_backend_pid();

@@ -26,6 +26,7 @@ begin
     if find_duplicates.threshold is null or find_duplicates.threshold not between 0.5 and 1 then
         raise exception using errcode = 'MP001', message = 'threshold must be between 0.5 and 1';
     end if;
+    perform from memory_records, memory_vectors where false;
     select
         array_agg(r.id order by r.created_at, r.id), array_agg(md5(_plain_text(r.content)) order by r.created_at, r.id),
         array_agg(r.embedding is not null order by r.created_at, r.id)

@@ -1,0 +1,334 @@
+"""Change the embedding model of a store that goes on serving: fill a second vector beside the first, then swap.
+
+Everything that was done is in the database, so a run that was killed is gone on with by the next one. Whatever needs a
+table for itself asks for it briefly and again, and waits outside the queue in between.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import psycopg
+
+from memory_plugin.installer import discover, functions, plpython, sources, waiting
+from memory_plugin.installer import plan as planning
+from memory_plugin.installer.connect import Connection
+from memory_plugin.installer.errors import (
+    BadSettingError,
+    ConflictError,
+    LockTimeoutError,
+    PlpythonMissingError,
+    UsageError,
+    VerifyFailedError,
+    one_line,
+)
+from memory_plugin.installer.plan import Plan
+from memory_plugin.installer.settings import Settings
+from memory_plugin.installer.sources import Sources
+from memory_plugin.installer.transfer import store
+from memory_plugin.installer.transfer.progress import Meter
+
+LOCK = "select pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtextextended('memory_plugin.reembed', 0))"
+BATCH = 512
+REMAINDER = 500
+"""So many memories may lack their vector at the swap: written in the last moments, and fetched right after it."""
+ENOUGH = 100
+"""With fewer left, fetching goes over to the next step: under writes there is always one more."""
+_PENDING = "select count(*) from memory_plugin._reembed_pending({most})"
+_LEFT = """
+select count(*), pg_catalog.bool_and(p.due) is not false from memory_plugin._reembed_pending(2147483647) as p
+"""
+T = TypeVar("T")
+_RECORDS = "memory_plugin.memory_records"
+_SPARE = "memory_plugin.memory_vectors_spare"
+_INDEXES = {
+    "memory_records_unembedded_spare": f"{_RECORDS} (created_at) where embedding_spare is null",
+    "memory_vectors_kind_spare": f"{_SPARE} (namespace, kind)",
+    "memory_vectors_embedding_spare": f"{_SPARE} using hnsw (embedding {{vector}}.halfvec_ip_ops) "
+    "with (m = 16, ef_construction = 100) where {dimensions} <= 3981",
+}
+_LOOK = """
+select
+    (select pg_catalog.to_jsonb(g) from memory_plugin.reembedding as g),
+    pg_catalog.to_regprocedure('memory_plugin._reembed_batch(integer, boolean, jsonb)') is not null
+"""
+_SESSION = """
+set statement_timeout = 0; set lock_timeout = 0; set idle_in_transaction_session_timeout = 0;
+set default_transaction_isolation = 'read committed'; set default_transaction_read_only = off;
+select pg_catalog.set_config(
+    'maintenance_work_mem', greatest(setting::bigint, 262144)::text || 'kB', false
+) from pg_catalog.pg_settings where name = 'maintenance_work_mem';
+"""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """The model to change to; what is None is taken from the store's own provider."""
+
+    model: str
+    dimensions: int
+    url: str | None = None
+    api_key: str | None = None
+    send_dimensions: bool = False
+    text_prefix: str = ""
+    query_prefix: str = ""
+
+
+@dataclass(frozen=True)
+class State:
+    """The change that is under way."""
+
+    stage: str
+    model: str
+    dimensions: int
+
+
+class Change:
+    """One run; `meter` makes the meter of a part of it, of so many memories."""
+
+    def __init__(
+        self, settings: Settings, say: Callable[[str], None], meter: Callable[[int], Any], connection: Connection
+    ) -> None:
+        """Take an autocommit connection that nobody else uses."""
+        self._settings = settings
+        self._say = say
+        self._meter = meter
+        self._connection = connection
+        self._vector = self._ready()
+        self._source: Sources = sources.load(settings.migrations_dir)
+
+    def look(self) -> State | None:
+        """Return the change that is under way, or None."""
+        found, complete = store.one(self._connection, _LOOK)
+        if not complete:
+            raise PlpythonMissingError(
+                "without PL/Python the store fetches no embeddings, and so cannot change its model"
+            )
+        return State(found["stage"], found["model"], found["dimensions"]) if isinstance(found, dict) else None
+
+    def start(self, wish: Wish) -> State:
+        """Write the provider down, ask it for one word, and make room for its vectors."""
+        execute = self._connection.execute
+        with _refusing():
+            execute(
+                "select memory_plugin._reembed_provider(%s, %s, %s, %s, %s, %s, %s)",
+                (
+                    *(wish.url, wish.model, wish.dimensions, wish.api_key),
+                    *(wish.send_dimensions, wish.text_prefix, wish.query_prefix),
+                ),
+            )
+        told = self._batch(1, probe=True)
+        if told["outcome"] != "done":
+            execute("delete from memory_plugin.embedding_provider where slot = 'next'")
+            raise BadSettingError(
+                f"the embedding service does not answer as it should: {told['problem']}",
+                hint="correct --url, --model or --dimensions; nothing was changed",
+            )
+        wanted = (wish.model, wish.dimensions)
+        self._hold(self._connection, _RECORDS, lambda: execute("select memory_plugin._reembed_start(%s, %s)", wanted))
+        return State("filling", wish.model, wish.dimensions)
+
+    def fill(self, state: State, *, leave_refused: bool) -> None:
+        """Fetch every vector, build the indexes, and swap; go round again while too much was written meanwhile."""
+        self._index(state, "memory_records_unembedded_spare")
+        while True:
+            self._fetch(_LEFT, lambda: self._batch(BATCH), ENOUGH)
+            refused = store.number(
+                self._connection, "select count(*) from memory_plugin.reembedding_refused where tries >= 3"
+            )
+            if refused and not leave_refused:
+                row = store.one(self._connection, "select reason from memory_plugin.reembedding_refused limit 1")
+                raise ConflictError(
+                    f"the new model refuses {refused} memories, and the store is not changed to it: {row[0]}",
+                    hint="see memory_plugin.reembedding_refused; --leave-refused goes on without their vectors",
+                )
+            for name in _INDEXES:
+                self._index(state, name)
+            self._connection.execute(f"vacuum (analyze) {_SPARE}")
+            self._fetch(_LEFT, lambda: self._batch(BATCH), ENOUGH)
+            self._check()
+            if self._swap(state.dimensions, REMAINDER):
+                return
+            self._say("too much was written meanwhile: fetching that first")
+
+    def rest(self) -> int:
+        """Fetch what was written in the last moments before the swap; return how many memories still wait."""
+        query = "select coalesce((memory_plugin.embedding_status() ->> 'pending')::int, 0), true"
+
+        def batch() -> dict[str, Any]:
+            told = self._call("call memory_plugin.embed_pending(1000)")
+            # A sidecar may be at it already.
+            outcome = "wait" if told["outcome"] == "elsewhere" else told["outcome"]
+            return {"outcome": outcome, "stored": told["embedded"], "problem": None, "seconds": told["seconds"]}
+
+        self._fetch(query, batch, 0)
+        return store.number(self._connection, query)
+
+    def finish(self) -> None:
+        """Drop the former vectors."""
+        self._drop()
+
+    def abort(self, state: State) -> None:
+        """Go back to the former vectors where they are no longer in force, and drop the others."""
+        if state.stage == "swapped":
+            former = "select atttypmod::int from pg_catalog.pg_attribute where attrelid = "
+            former += "'memory_plugin.memory_records'::regclass and attname = 'embedding_spare'"
+            if not self._swap(store.number(self._connection, former), None):
+                raise LockTimeoutError("going back to the former model")
+        self._drop()
+
+    def _ready(self) -> str:
+        """Check that the store is complete and ours, set the session up, and return where pgvector is."""
+        with self._connection.transaction():
+            vector = store.begin(self._connection, self._settings).as_string(self._connection)
+        with self._connection.transaction():
+            plan = self._plan(self._connection, sources.load(self._settings.migrations_dir))
+        if plan.run or plan.adopt:
+            raise VerifyFailedError(
+                "the store is not as this program installs it", hint="run memory-plugin install on this database first"
+            )
+        self._connection.execute(_SESSION)
+        # A killed program's statement ends with it. Not every platform can look.
+        with suppress(psycopg.Error):
+            self._connection.execute("set client_connection_check_interval = '1s'")
+        return vector
+
+    def _plan(self, connection: Connection, source: Sources) -> Plan:
+        """Return the plan of an install, which would be empty."""
+        wanted = replace(self._settings, dimensions=None, text_search_config=None)
+        return planning.make(discover.facts(connection), source, wanted, plpython.names())
+
+    def _call(self, statement: str, parameters: tuple[object, ...] = ()) -> dict[str, Any]:
+        """Call a procedure that answers with an object."""
+        row = self._connection.execute(statement.encode(), parameters or None).fetchone()
+        if row is None or not isinstance(row[0], dict):
+            raise LookupError("a procedure without an answer")
+        return row[0]
+
+    def _batch(self, most: int, *, probe: bool = False) -> dict[str, Any]:
+        """Fetch some vectors from the provider to come."""
+        return self._call("call memory_plugin._reembed_batch(%s, %s, null)", (most, probe))
+
+    def _fetch(self, count: str, batch: Callable[[], dict[str, Any]], enough: int) -> None:
+        """Call `batch` until at most `enough` are left, all of them due; a provider that fails is waited for."""
+        failures, said = 0, ""
+        shown: Meter
+        with self._meter(store.number(self._connection, count)) as shown:
+            while True:
+                told = batch()
+                shown.advance(told["stored"])
+                failures = failures + 1 if told["outcome"] == "wait" else 0
+                if told["outcome"] == "off":
+                    raise UsageError("the change was ended by somebody else", hint="see memory-plugin reembed --help")
+                left, due = store.one(self._connection, count)
+                if due and isinstance(left, int) and left <= enough:
+                    return
+                if told["outcome"] == "done":
+                    # What was refused a moment ago is tried again soon.
+                    time.sleep(0.5)
+                elif failures:
+                    if told["problem"] and told["problem"] != said:
+                        said = told["problem"]
+                        self._say(f"the embedding service fails, and is waited for: {said}")
+                    time.sleep(max(told["seconds"], min(0.5 * 2 ** min(failures - 1, 7), 60)))
+
+    def _index(self, state: State, name: str) -> None:
+        """Build an index beside the traffic, anew where a killed run left it unfinished."""
+        valid = "select (select i.indisvalid from pg_catalog.pg_index as i where i.indexrelid = "
+        valid += f"pg_catalog.to_regclass('memory_plugin.{name}'))"
+        if store.one(self._connection, valid)[0]:
+            return
+        on = _INDEXES[name].format(vector=self._vector, dimensions=state.dimensions)
+        self._say(f"building the index {name}")
+        self._connection.execute(f"drop index concurrently if exists memory_plugin.{name}".encode())
+        self._connection.execute(f"create index concurrently {name} on {on}".encode())
+
+    def _check(self) -> None:
+        """Compare the copy with what it copies."""
+        rows, copies = store.one(
+            self._connection,
+            "select (select count(*) from memory_plugin.memory_records where embedding_spare is not null), "
+            "(select count(*) from memory_plugin.memory_vectors_spare)",
+        )
+        if rows != copies:
+            raise VerifyFailedError(
+                f"{rows} memories have the new vector and {copies} are in its copy",
+                hint="memory-plugin reembed --abort, and begin anew",
+            )
+
+    def _swap(self, dimensions: int, most: int | None) -> bool:
+        """Exchange the vectors, in one transaction; return False where more than `most` memories lack theirs."""
+        with store.session(self._settings, "reembed, swap") as connection:
+            # An install at the same time would apply the functions for the other dimensions.
+            waiting.begin_locked(connection, self._settings)
+            plan = replace(self._plan(connection, self._source), dimensions=dimensions)
+            # Before anything is held: nobody sees it, or waits for it, until the commit.
+            functions.apply(connection, self._settings, self._source, plan)
+
+            def exchange() -> bool:
+                if most is not None and store.number(connection, _PENDING.format(most=most + 1)) > most:
+                    return False
+                connection.execute("select memory_plugin._reembed_swap()")
+                return True
+
+            done = self._hold(connection, f"{_RECORDS}, memory_plugin.memory_vectors, {_SPARE}", exchange)
+            if done:
+                connection.commit()
+            return done
+
+    def _drop(self) -> None:
+        """Drop the second vectors."""
+        self._hold(
+            self._connection,
+            f"{_RECORDS}, {_SPARE}",
+            lambda: self._connection.execute("select memory_plugin._reembed_drop()"),
+        )
+
+    def _hold(self, connection: Connection, tables: str, work: Callable[[], T]) -> T:
+        """Run `work` in a transaction that has the tables for itself, having kept nobody waiting for long."""
+        deadline, pause = time.monotonic() + self._settings.lock_timeout_s, 0.05
+        while True:
+            try:
+                with connection.transaction():
+                    # Less than deadlock_timeout, and than a commit's own patience.
+                    connection.execute(f"set local lock_timeout = {round(pause * 1000)}".encode())
+                    connection.execute(f"lock table {tables} in access exclusive mode".encode())
+                    return work()
+            except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
+                if time.monotonic() > deadline:
+                    raise LockTimeoutError(one_line(error.diag.message_primary or str(error))) from None
+            time.sleep(random.uniform(0.5, 1.5) * pause)  # noqa: S311
+            pause = min(pause * 1.3, 0.3)
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Turn what breaks a rule of ours into a setting that is not valid."""
+    try:
+        yield
+    except psycopg.Error as error:
+        if error.sqlstate != "MP001":
+            raise
+        raise BadSettingError(error.diag.message_primary or "") from None
+
+
+@contextmanager
+def alone(settings: Settings) -> Iterator[None]:
+    """Keep other runs out: by a transaction's lock, which no pooler strands, on a connection that keeps no snapshot."""
+    with store.session(settings, "reembed, guard") as guard:
+        deadline = time.monotonic() + 5
+        while True:
+            waiting.prepare_transaction(guard, settings)
+            # Without parameters: an unnamed portal would keep its snapshot, and every index build would wait for it.
+            if guard.execute(LOCK).fetchone() == (True,):
+                break
+            guard.rollback()
+            if time.monotonic() > deadline:
+                raise LockTimeoutError("another reembed is at work", hint="stop it, or wait for its end")
+            time.sleep(0.1)
+        yield

@@ -1,0 +1,59 @@
+"""Fetch the vectors of the model that a store changes to, a request at a time."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+# A call begins no further request after this.
+CALL_SECONDS = 10.0
+
+# What embedding.py answers with: vectors, scope, problem, retry_after. No text: see whether the provider works.
+Fetch = Callable[[dict[str, Any], Sequence[str]], Any]
+
+
+def refill(plpy: Any, most: int, probe: bool, fetch: Fetch) -> str:
+    """Fetch up to `most` vectors; return {outcome, stored, problem, seconds} as JSON."""
+    # As in embed_pending: while the provider is asked there is no snapshot and no lock.
+    run = plpy.execute
+    claim = plpy.prepare("select * from memory_plugin._reembed_claim($1)", ["integer"])
+    settle = plpy.prepare(
+        "select memory_plugin._reembed_settle($1, $2, $3, $4, $5, $6) as stored",
+        ["uuid", "text[]", "uuid[]", "text[]", "text[]", "text"],
+    )
+    began, stored = time.monotonic(), 0
+    while True:
+        found = run("select * from memory_plugin.embedding_provider where slot = 'next'")
+        provider = dict(found[0]) if len(found) else None
+        work = dict(run(claim, [most - stored])[0])
+        plpy.commit()
+        if probe and provider is not None:
+            answer = fetch(provider, [])
+            return _told("done" if answer.scope is None else "wait", 0, answer)
+        if provider is None or work["revision"] != provider["revision"]:
+            return _told("off", stored)
+        if not work["ids"]:
+            return _told("done", stored)
+        parts = [list(range(len(work["ids"])))]
+        while parts:
+            part = parts.pop()
+            answer = fetch(provider, [work["texts"][i] for i in part])
+            if answer.scope == "provider":
+                return _told("wait", stored, answer)
+            if answer.scope in ("texts", "lost") and len(part) > 1:
+                # One of them is at fault: find it by halves.
+                parts += [part[len(part) // 2 :], part[: len(part) // 2]]
+                continue
+            vectors = answer.vectors if answer.scope in (None, "some") else [None] * len(part)
+            given = [[work[name][i] for i in part] for name in ("namespaces", "ids", "hashes")]
+            stored += run(settle, [work["revision"], *given, vectors, answer.problem])[0]["stored"]
+            plpy.commit()
+        if stored >= most or time.monotonic() - began > CALL_SECONDS:
+            return _told("more", stored)
+
+
+def _told(outcome: str, stored: int, answer: Any = None) -> str:
+    """Return what became of a call, as JSON."""
+    problem = None if answer is None else answer.problem
+    seconds = 0.0 if answer is None else answer.retry_after or 0.0
+    return json.dumps({"outcome": outcome, "stored": stored, "problem": problem, "seconds": seconds})

@@ -1,0 +1,216 @@
+-- The steps of memory-plugin reembed: the second vector of every memory, from the provider in the slot next.
+
+create or replace function memory_plugin._embedding_url(p_url text)
+returns text
+language plpgsql immutable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+begin
+    -- No message shows a url that breaks a rule: it may hold a secret.
+    if p_url is null or char_length(p_url) > 2000
+        or p_url !~ '^https?://([A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[!-~]*)?$' or p_url ~ '[#@\\"<>]'
+    then
+        raise exception using errcode = 'MP001',
+            message = 'url must be http:// or https://, a host, and a path, without user, password or fragment';
+    end if;
+    if substring(p_url from '^[a-z]+://[^/]*:([0-9]+)(?:/|$)')::integer not between 1 and 65535 then
+        raise exception using errcode = 'MP001', message = 'url must have a port from 1 to 65535';
+    end if;
+    return case
+        when p_url ~ '^[a-z]+://[^/]+/?$' then rtrim(p_url, '/') || '/v1/embeddings'
+        when p_url ~ '/v1/?$' then rtrim(p_url, '/') || '/embeddings'
+        else p_url
+    end;
+end
+$function$;
+
+comment on function memory_plugin._embedding_url(text) is
+    'The url of an embedding provider, with the path that it usually has. Errors: MP001 without showing the url.';
+
+create or replace function memory_plugin._reembed_provider(
+    p_url text, p_model text, p_dimensions integer, p_api_key text, p_send_dimensions boolean, p_text_prefix text,
+    p_query_prefix text
+)
+returns void
+language plpgsql volatile parallel unsafe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+set lock_timeout = '1s'
+as $function$
+declare
+    v_current embedding_provider;
+    v_url text;
+    v_same_host boolean;
+begin
+    select * into v_current from embedding_provider as p where p.slot = 'current';
+    if p_url is null and v_current.url is null then
+        raise exception using errcode = 'MP001', message = 'url is required, as this store has no embedding provider yet';
+    end if;
+    v_url := coalesce(_embedding_url(coalesce(p_url, v_current.url)));
+    if p_model is null or char_length(p_model) not between 1 and 256 then
+        raise exception using errcode = 'MP001', message = 'model must be 1 to 256 characters';
+    end if;
+    perform _check_range('dimensions', p_dimensions, 1, 4000);
+    if p_api_key !~ '^[!-~]+$' or char_length(p_api_key) > 4096 then
+        raise exception using errcode = 'MP001',
+            message = 'api_key must be at most 4096 printable ASCII characters without a space';
+    end if;
+    if char_length(p_text_prefix) > 1000 or char_length(p_query_prefix) > 1000 then
+        raise exception using errcode = 'MP001', message = 'text_prefix and query_prefix must be at most 1000 characters';
+    end if;
+    -- A key goes to the server that it was given for, and to no other.
+    v_same_host := coalesce(substring(v_url from '^[a-z]+://[^/]+') = substring(v_current.url from '^[a-z]+://[^/]+'), false);
+    delete from embedding_provider where slot = 'next';
+    insert into embedding_provider (
+        slot, url, model, dimensions, api_key, batch_size, timeout_ms, query_timeout_ms, max_characters,
+        send_dimensions, text_prefix, query_prefix, ca_certificate
+    )
+    values (
+        'next', v_url, p_model, p_dimensions,
+        coalesce(p_api_key, case when v_same_host then v_current.api_key end),
+        coalesce(v_current.batch_size, 64), coalesce(v_current.timeout_ms, 30000),
+        coalesce(v_current.query_timeout_ms, 700), coalesce(v_current.max_characters, 16000),
+        coalesce(p_send_dimensions, false), coalesce(p_text_prefix, ''), coalesce(p_query_prefix, ''),
+        case when v_same_host then v_current.ca_certificate end
+    );
+end
+$function$;
+
+comment on function memory_plugin._reembed_provider(text, text, integer, text, boolean, text, text) is
+    'Write down the provider of the model that the store changes to; what is not given is the current one''s. '
+    'Errors: MP001.';
+
+create or replace function memory_plugin._reembed_pending(p_most integer)
+returns table (namespace text, id uuid, content text, due boolean)
+language plpgsql stable parallel safe security invoker
+rows 100
+set search_path = pg_catalog, memory_plugin, pg_temp
+-- Nothing is known yet of a column that is being filled: along its index, whatever the planner thinks.
+set plan_cache_mode = force_custom_plan
+set enable_seqscan = off
+set enable_sort = off
+set jit = off
+as $function$
+#variable_conflict use_column
+begin
+    return query
+    select
+        r.namespace, r.id, r.content,
+        coalesce(a.next_at <= now() or a.content_hash <> _embedding_hash(r.content), true) as due
+    from memory_records as r
+    inner join memory_namespaces as n on r.namespace = n.name
+    left join reembedding_refused as a on r.namespace = a.namespace and r.id = a.id
+    where
+        r.embedding_spare is null
+        and (r.expires_at is null or r.expires_at > now())
+        and (n.expires_at is null or n.expires_at > now())
+        and (a.id is null or a.tries < 3 or a.content_hash <> _embedding_hash(r.content))
+    order by r.created_at
+    limit p_most;
+end
+$function$;
+
+comment on function memory_plugin._reembed_pending(integer) is
+    'The p_most oldest live memories without a second vector, those that were refused three times left out; due: '
+    'not refused a moment ago.';
+
+create or replace function memory_plugin._reembed_claim(
+    p_most integer, out revision uuid, out namespaces text[], out ids uuid[], out hashes text[], out texts text[]
+)
+language plpgsql stable parallel unsafe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+declare
+    v_provider embedding_provider;
+begin
+    select p.* into v_provider
+    from embedding_provider as p
+    inner join reembedding as g on g.stage = 'filling'
+    where p.slot = 'next';
+    if not found then
+        return;
+    end if;
+    revision := v_provider.revision;
+    select
+        array_agg(c.namespace order by c.place), array_agg(c.id order by c.place),
+        array_agg(_embedding_hash(c.content) order by c.place),
+        array_agg(v_provider.text_prefix || c.cut order by c.place)
+    into namespaces, ids, hashes, texts
+    from (
+        select d.*, sum(char_length(d.cut)) over (order by d.place) as characters
+        from (
+            select e.*, left(e.content, v_provider.max_characters) as cut, row_number() over () as place
+            from _reembed_pending(least(p_most, v_provider.batch_size)) as e
+            where e.due
+        ) as d
+    ) as c
+    where c.place = 1 or c.characters <= 250000;
+end
+$function$;
+
+comment on function memory_plugin._reembed_claim(integer) is
+    'The next memories to fetch a second vector for. revision: of the provider, null when no change is under way; '
+    'ids: null when none is due.';
+
+create or replace function memory_plugin._reembed_settle(
+    p_revision uuid, p_namespaces text[], p_ids uuid[], p_hashes text[], p_vectors text[], p_problem text
+)
+returns integer
+language plpgsql volatile parallel unsafe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+set lock_timeout = '5s'
+-- Few rows, each by its key.
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $function$
+declare
+    v_stored integer;
+begin
+    -- Locked: a swap or an abort comes before this or after it.
+    perform from embedding_provider as p
+    where p.slot = 'next' and p.revision = p_revision and exists (select from reembedding as g where g.stage = 'filling')
+    for share;
+    if not found then
+        return 0;
+    end if;
+    -- A row that somebody holds is left for the next batch, so this waits for nobody and deadlocks with nobody.
+    with held as materialized (
+        select r.namespace, r.id, g.vector
+        from memory_records as r
+        inner join unnest(p_namespaces, p_ids, p_hashes, p_vectors) as g (namespace, id, hash, vector)
+            on r.namespace = g.namespace and r.id = g.id
+        where r.embedding_spare is null and g.vector is not null and _embedding_hash(r.content) = g.hash
+        for no key update of r skip locked
+    ),
+
+    stored as (
+        update memory_records as r
+        set embedding_spare = h.vector::@extschema:vector@.vector
+        from held as h
+        where r.namespace = h.namespace and r.id = h.id
+        returning r.namespace, r.id
+    ),
+
+    tried as (
+        delete from reembedding_refused as a using stored as s where a.namespace = s.namespace and a.id = s.id
+    )
+
+    select count(*) into v_stored from stored;
+    insert into reembedding_refused as a (namespace, id, content_hash, tries, next_at, reason)
+    select g.namespace, g.id, g.hash, 1, now() + interval '2 seconds', coalesce(p_problem, 'no vector came back')
+    from unnest(p_namespaces, p_ids, p_hashes, p_vectors) as g (namespace, id, hash, vector)
+    where g.vector is null
+    order by g.namespace, g.id
+    on conflict (namespace, id) do update
+    set
+        tries = case when a.content_hash = excluded.content_hash then a.tries else 0 end + 1,
+        content_hash = excluded.content_hash,
+        next_at = excluded.next_at,
+        reason = excluded.reason;
+    return v_stored;
+end
+$function$;
+
+comment on function memory_plugin._reembed_settle(uuid, text[], uuid[], text[], text[], text) is
+    'Store the second vectors of memories whose content is still the one that was sent, and note those that got none; '
+    'return how many were stored.';

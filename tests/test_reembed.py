@@ -1,0 +1,362 @@
+"""Changing the embedding model of a store that goes on serving: nothing fails, nothing is left behind."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+from fixtures import embedding_service as service_module
+from fixtures.embedding_service import KEY, EmbeddingService, Reply, vector
+from fixtures.installing import settings_for
+from fixtures.sidecars import Sidecar, wait_until
+from memory_plugin.installer import api, cli
+from test_semantic import MEMORY_PLUGIN
+
+pytestmark = pytest.mark.servers("full")
+Connection = psycopg.Connection[Any]
+WORDS = ("car", "boat", "plane", "tree", "house", "river", "stone", "cloud")
+
+
+@pytest.fixture
+def other() -> Iterator[EmbeddingService]:
+    """A service of a model with 384 dimensions."""
+    service = EmbeddingService(384)
+    yield service
+    service.stop()
+
+
+@pytest.fixture
+def filled(conn: Connection, embedding_service: EmbeddingService) -> Connection:
+    """A store with 300 memories, most of them embedded by its provider and some by their writers."""
+    conn.execute(
+        "select memory_plugin.configure_embedding(%s, 'first', 1536, %s, batch_size => 32, timeout_ms => 5000)",
+        [embedding_service.url, KEY],
+    )
+    for i in range(300):
+        text = f"{WORDS[i % 8]} number {i}"
+        given = str(vector(text, 1536)) if i % 10 == 0 else None
+        conn.execute("select memory_plugin.commit_memory('team:a', %s, embedding => %s)", [text, given])
+    conn.execute("select memory_plugin.commit_memory('team:a', 'gone', expires_at => '2020-01-01')")
+    conn.execute("call memory_plugin.embed_pending()")
+    return conn
+
+
+class Gate:
+    """Let so many requests through, and hold the others back."""
+
+    def __init__(self) -> None:
+        self.places = threading.Semaphore(0)
+        self.waiting = 0
+        self.open = False
+
+    def reset(self, *, opened: bool) -> None:
+        """Let go of those that wait; hold back those to come unless it is opened."""
+        before, self.places, self.waiting, self.open = self.places, threading.Semaphore(0), 0, opened
+        for _ in range(100):
+            before.release()
+
+    def __call__(self, _service: EmbeddingService, texts: list[str], reply: Reply) -> Reply:
+        if texts != [service_module.PROBE] and not self.open:
+            self.waiting += 1
+            self.places.acquire(timeout=60)
+        return reply
+
+
+def arguments(database: str, service: EmbeddingService, model: str = "second") -> list[str]:
+    return [
+        *("reembed", "--database-url", database, "--model", model, "--dimensions", str(service.dimensions)),
+        *("--url", service.url, "--api-key-file", "-"),
+    ]
+
+
+def run(
+    database: str, service: EmbeddingService, *more: str, model: str = "second"
+) -> subprocess.CompletedProcess[str]:
+    """Run reembed to its end."""
+    command = [*MEMORY_PLUGIN, *arguments(database, service, model), *more]
+    return subprocess.run(command, input=KEY, capture_output=True, text=True, timeout=120, check=False)
+
+
+def begun(database: str, service: EmbeddingService) -> subprocess.Popen[str]:
+    """Begin reembed."""
+    program = subprocess.Popen(
+        [*MEMORY_PLUGIN, *arguments(database, service)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert program.stdin is not None
+    program.stdin.write(KEY)
+    program.stdin.close()
+    # Else communicate() would flush it.
+    program.stdin = None
+    return program
+
+
+def kill(conn: Connection, program: subprocess.Popen[str], gate: Gate) -> None:
+    """Kill a run between its first batch and its second; the server notices by itself."""
+    wait_until(lambda: gate.waiting >= 1, "a request to be held back")
+    gate.places.release()
+    wait_until(lambda: gate.waiting >= 2, "the next request to be held back")
+    program.kill()
+    program.communicate()
+    query = "select count(*) from pg_stat_activity where application_name like 'memory-plugin reembed%'"
+    wait_until(lambda: conn.execute(query).fetchone() == (0,), "the killed run's sessions to end")
+
+
+def end(database: str, option: str) -> int:
+    return cli.run(["reembed", "--database-url", database, option])
+
+
+def dimensions(conn: Connection) -> dict[int | None, int]:
+    """Return how many live memories have a vector of how many dimensions."""
+    place = conn.execute(
+        "select extnamespace::regnamespace::text from pg_extension where extname = 'vector'"
+    ).fetchone()
+    assert place is not None
+    query = f"""
+        select {place[0]}.vector_dims(embedding), count(*) from memory_plugin.memory_records
+        where expires_at is null group by 1
+    """
+    return dict(conn.execute(query.encode()).fetchall())
+
+
+def copies(conn: Connection) -> tuple[int, int]:
+    """Return how many memories have a vector, and how many of these are in the copy that is searched."""
+    row = conn.execute("""
+        select count(*), count(v.id) from memory_plugin.memory_records r
+        left join memory_plugin.memory_vectors v using (namespace, id) where r.embedding is not null
+    """).fetchone()
+    assert row is not None
+    return row[0], row[1]
+
+
+def spare(conn: Connection) -> bool:
+    """Tell whether anything of a second vector is there."""
+    row = conn.execute("""
+        select exists (select from pg_class where relname like '%spare%')
+        or exists (select from pg_attribute where attname like '%spare%' and not attisdropped)
+        or exists (select from pg_trigger where tgname like '%spare%')
+        or exists (select from memory_plugin.reembedding)
+        or exists (select from memory_plugin.embedding_provider where slot = 'next')
+    """).fetchone()
+    assert row is not None
+    return bool(row[0])
+
+
+def first(conn: Connection, query: str) -> str:
+    row = conn.execute(
+        "select content from memory_plugin.search(array['team:a'], query => %s, lexical_weight => 0)", [query]
+    ).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+class Traffic:
+    """Writes and searches over HTTP, one after the other, until stopped."""
+
+    def __init__(self, client: httpx.Client) -> None:
+        self.client = client
+        self.failures: list[str] = []
+        self.written = 0
+        self.searches = 0
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=work) for work in (self._write, self._search)]
+        for thread in self._threads:
+            thread.start()
+
+    def _post(self, path: str, body: dict[str, Any], status: int) -> None:
+        answer = self.client.post(path, json=body)
+        if answer.status_code != status:
+            self.failures.append(answer.text)
+
+    def _write(self) -> None:
+        # Some 30 a second: more than the model takes would have no end.
+        while not self._stop.wait(0.03):
+            self.written += 1
+            body = {
+                "content": f"{WORDS[self.written % 8]} of traffic {self.written}",
+                "kind": "fact",
+                "source": "agent",
+            }
+            self._post("/v1/namespaces/team:a/memories", body, 201)
+
+    def _search(self) -> None:
+        while not self._stop.is_set():
+            self.searches += 1
+            self._post("/v1/search", {"namespaces": ["team:a"], "query": "vehicle"}, 200)
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def test_a_change_under_traffic_that_is_killed_twice_loses_nothing(
+    database: str, filled: Connection, other: EmbeddingService, start_sidecar: Callable[..., Sidecar]
+) -> None:
+    sidecar = start_sidecar(database, MEMORY_PLUGIN_EMBED_SECONDS="1")
+    traffic = Traffic(sidecar.client)
+    gate = other.behaviour = Gate()
+    try:
+        for killed in (False, True):
+            program = begun(database, other)
+            kill(filled, program, gate)
+            gate.reset(opened=killed)
+        done = run(database, other)
+        assert done.returncode == 0, done.stderr
+        assert "in force: second (384 dimensions)" in done.stdout
+        wait_until(lambda: traffic.searches > 20 and traffic.written > 20, "some traffic")
+    finally:
+        traffic.stop()
+    assert traffic.failures == []
+    filled.execute("call memory_plugin.embed_pending()")
+    wait_until(lambda: dimensions(filled) == {384: 300 + traffic.written}, "every memory to have its new vector")
+    assert copies(filled) == (300 + traffic.written,) * 2
+    assert first(filled, "automobile number 0").startswith("car ")
+    body = {"content": "x", "kind": "fact", "source": "agent", "embedding": [0.5] * 384}
+    assert sidecar.client.post("/v1/namespaces/team:a/memories", json=body).status_code == 201
+    body["embedding"] = [0.5] * 1536
+    refused = sidecar.client.post("/v1/namespaces/team:a/memories", json=body)
+    assert (refused.status_code, refused.json()["message"]) == (400, "embedding must have 384 dimensions, not 1536")
+    assert spare(filled)
+    assert end(database, "--finish") == 0
+    assert not spare(filled)
+    assert api.verify_store(settings_for(database)).differences == ()
+    assert first(filled, "automobile number 0").startswith("car ")
+    assert api.install(settings_for(database)).dimensions == 384
+
+
+def test_back_from_the_middle_and_from_behind_the_swap(
+    database: str, filled: Connection, other: EmbeddingService
+) -> None:
+    gate = other.behaviour = Gate()
+    program = begun(database, other)
+    kill(filled, program, gate)
+    gate.reset(opened=True)
+    assert end(database, "--finish") == 2
+    assert end(database, "--abort") == 0
+    assert not spare(filled)
+    assert dimensions(filled) == {1536: 300}
+    assert end(database, "--abort") == 2
+
+    assert run(database, other).returncode == 0
+    assert dimensions(filled) == {384: 300}
+    # Behind the swap: one is changed, one is new, one is deleted.
+    row = filled.execute("select id from memory_plugin.memory_records where content = 'car number 0'").fetchone()
+    assert row is not None
+    filled.execute("select memory_plugin.commit_memory('team:a', 'a changed content', id => %s)", [row[0]])
+    filled.execute("select memory_plugin.commit_memory('team:a', 'a new one')")
+    filled.execute("delete from memory_plugin.memory_records where content = 'boat number 1'")
+    filled.execute("call memory_plugin.embed_pending()")
+    assert dimensions(filled) == {384: 300}
+    assert end(database, "--abort") == 0
+    assert not spare(filled)
+    assert dimensions(filled) == {1536: 298, None: 2}
+    assert copies(filled) == (298, 298)
+    filled.execute("call memory_plugin.embed_pending()")
+    assert dimensions(filled) == {1536: 300}
+    assert api.verify_store(settings_for(database)).differences == ()
+
+
+def test_a_model_of_the_same_dimensions_takes_over_in_one_session(
+    database: str, filled: Connection, embedding_service: EmbeddingService
+) -> None:
+    before = filled.execute("select embedding::text from memory_plugin.memory_records where content like 'tree%'")
+    texts = {row[0] for row in before.fetchall()}
+    another = EmbeddingService(1536)
+
+    def reversed_vectors(items: list[dict[str, Any]]) -> None:
+        for item in items:
+            item["embedding"].reverse()
+
+    another.behaviour = service_module.data(reversed_vectors)
+    try:
+        assert first(filled, "tree number 3") == "tree number 3"
+        assert run(database, another).returncode == 0
+        assert first(filled, "tree number 3") == "tree number 3"
+        # What is committed, changed and deleted in a session of before the swap reaches the copy.
+        filled.execute("select memory_plugin.commit_memory('team:a', 'tree of another kind')")
+        filled.execute("call memory_plugin.embed_pending()")
+        assert another.sent["tree of another kind"] == 1
+        assert embedding_service.sent["tree of another kind"] == 0
+        assert copies(filled) == (301, 301)
+        assert first(filled, "tree of another kind") == "tree of another kind"
+        after = filled.execute("select embedding::text from memory_plugin.memory_records where content like 'tree%'")
+        assert not texts & {row[0] for row in after.fetchall()}
+        assert end(database, "--finish") == 0
+    finally:
+        another.stop()
+
+
+def test_what_cannot_be_is_refused_and_changes_nothing(
+    database: str, filled: Connection, other: EmbeddingService, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(*more: str) -> tuple[int, str]:
+        code = cli.run(["reembed", "--database-url", database, *more])
+        return code, capsys.readouterr().err
+
+    assert said("--model", "x")[0] == 2
+    assert said("--finish", "--abort")[0] == 2
+    assert said("--finish", "--model", "x", "--dimensions", "5")[0] == 2
+    assert said()[0] == 2
+    code, text = said("--model", "x", "--dimensions", "384")
+    assert code == 21
+    assert "the vectors have 1536 dimensions" in text
+    code, text = said("--model", "x", "--dimensions", "384", "--url", "ftp://host")
+    assert code == 21
+    assert "url must be http://" in text
+    code, text = said("--model", "x", "--dimensions", "384", "--url", other.url)
+    assert code == 21
+    assert "the key is not accepted" in text
+    assert KEY not in text
+    assert other.requests == 1
+    assert not spare(filled)
+    filled.execute("select memory_plugin.remove_embedding_provider()")
+    code, text = said("--model", "x", "--dimensions", "384")
+    assert code == 21
+    assert "url is required" in text
+    # Embeddings that came with their memories, and no provider: the new model is fetched all the same.
+    assert run(database, other).returncode == 0
+    assert dimensions(filled) == {384: 300}
+    assert run(database, other, model="third").returncode == 2
+    assert end(database, "--abort") == 0
+    assert dimensions(filled) == {1536: 300}
+    assert filled.execute("select memory_plugin.embedding_provider()").fetchone() == (None,)
+
+
+def test_a_refused_memory_keeps_the_change_from_being_made_unless_it_may_be_left(
+    database: str, filled: Connection, other: EmbeddingService
+) -> None:
+    filled.execute("select memory_plugin.commit_memory('team:a', 'an unspeakable word')")
+    other.behaviour = service_module.refusing("unspeakable")
+    done = run(database, other)
+    assert done.returncode == 29
+    assert "refuses 1 memories" in done.stderr
+    assert "unspeakable is too much for me" in done.stderr
+    assert 1536 in dimensions(filled)
+    done = run(database, other, "--leave-refused")
+    assert done.returncode == 0, done.stderr
+    assert dimensions(filled) == {384: 300, None: 1}
+    found = filled.execute("select reason from memory_plugin.embedding_failures()").fetchall()
+    assert len(found) == 1
+
+
+def test_two_runs_at_once_are_one(database: str, filled: Connection, other: EmbeddingService) -> None:
+    gate = other.behaviour = Gate()
+    program = begun(database, other)
+    wait_until(lambda: gate.waiting >= 1, "a request to be held back")
+    second = run(database, other)
+    assert second.returncode == 18
+    assert "another reembed is at work" in second.stderr
+    gate.reset(opened=True)
+    said = program.communicate(timeout=60)[0]
+    assert program.returncode == 0, said
+    assert dimensions(filled) == {384: 300}

@@ -15,7 +15,7 @@ from memory_plugin.installer.saying import say
 
 COMMANDS = (
     *("install", "status", "plan", "verify", "render", "dsn", "serve", "boot"),
-    *("backfill", "adopt-public", "export", "import", "reembed", "uninstall"),
+    *("embedding", "backfill", "adopt-public", "export", "import", "reembed", "uninstall"),
 )
 # `import` is no name for a module.
 _MODULES = {"adopt-public": "adopt_public", "import": "import_"}

@@ -190,6 +190,13 @@ class DependentsError(InstallError):
     default_hint = "drop or change them, then run this again"
 
 
+class ProviderError(InstallError):
+    """The embedding provider did not give a right embedding."""
+
+    exit_code = 31
+    default_hint = "check url, model and key (memory-plugin embedding show), and that the database's server reaches it"
+
+
 def one_line(text: str) -> str:
     """Return text with every run of white space as one space."""
     return re.sub(r"\s+", " ", text).strip()

@@ -1,0 +1,126 @@
+"""`memory-plugin embedding`: the service that the database fetches embeddings from."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+import psycopg
+
+from memory_plugin.installer import embedding_provider, options, report
+from memory_plugin.installer.errors import BadSettingError
+from memory_plugin.installer.transfer import store
+
+KEY = "MEMORY_PLUGIN_EMBEDDING_KEY"
+_EPILOG = f"""\b
+Examples:
+  {KEY}=… memory-plugin embedding configure --url https://api.openai.com --model text-embedding-3-small
+  memory-plugin embedding configure --url http://127.0.0.1:11434 --model all-minilm
+  memory-plugin embedding test"""
+
+
+@click.group(name="embedding", epilog=_EPILOG)
+def command() -> None:
+    """Set, show or test the service that embeds what is committed and searched as text alone."""
+
+
+@command.command()
+@options.database
+@click.option("--url", required=True, help="The service; one without a path gets /v1/embeddings.")
+@click.option("--model", required=True, help="Its model.")
+@click.option("--dimensions", type=int, help="Of the model; must be the store's, which it is by default.")
+@click.option(
+    "--key-file", type=click.Path(dir_okay=False), help=f"File with the service's key; else {KEY}, else none."
+)
+@click.option("--batch-size", type=int, help="Texts a request, 1 to 2048 [64].")
+@click.option("--timeout-ms", type=int, help="Of a request, 100 to 60000 [30000].")
+@click.option("--query-timeout-ms", type=int, help="Of a search's request, 50 to 1000 [700].")
+@click.option("--max-characters", type=int, help="Of a text; what is over is cut off [16000].")
+@click.option("--send-dimensions", is_flag=True, default=None, help="Name the dimensions in each request.")
+@click.option("--text-prefix", help="What the model wants before a memory.")
+@click.option("--query-prefix", help="What the model wants before a question.")
+@click.option(
+    "--ca-file", type=click.Path(dir_okay=False), help="Authorities to trust instead of the server's, in PEM."
+)
+@click.option("--no-test", is_flag=True, help="Do not ask the service first; it may be down for now.")
+@options.as_json
+def configure(
+    database_url: str | None, key_file: str | None, ca_file: str | None, no_test: bool, as_json: bool, **given: Any
+) -> None:
+    """Set the service, after it has given one right embedding. Its key is stored for the owner alone, never shown."""
+    wishes = {name: value for name, value in given.items() if value is not None}
+    wishes["api_key"] = _read(key_file, "--key-file").strip() if key_file else os.environ.get(KEY, "").strip() or None
+    if ca_file:
+        wishes["ca_certificate"] = _read(ca_file, "--ca-file")
+    settings = options.settings(database_url=database_url)
+    with store.session(settings, "embedding configure") as connection:
+        connection.add_notice_handler(_echo_warning)
+        store.begin(connection, settings)
+        found = embedding_provider.configure(connection, wishes, check=not no_test)
+        store.begin(connection, settings)
+        now = embedding_provider.provider(connection)
+    _print({**(now or {}), "test": found}, as_json=as_json)
+
+
+@command.command()
+@options.database
+@options.as_json
+def show(database_url: str | None, as_json: bool) -> None:
+    """Show the service, without its key, and how embedding goes."""
+    settings = options.settings(database_url=database_url)
+    with store.session(settings, "embedding show") as connection:
+        store.begin(connection, settings)
+        now = embedding_provider.provider(connection)
+    _print(now, as_json=as_json)
+
+
+@command.command()
+@options.database
+@options.as_json
+def test(database_url: str | None, as_json: bool) -> None:
+    """Ask the service for one embedding, from the database's server: reachable, right dimensions, how long."""
+    settings = options.settings(database_url=database_url)
+    with store.session(settings, "embedding test") as connection:
+        store.begin(connection, settings)
+        found = embedding_provider.check(connection)
+    _print(found, as_json=as_json)
+
+
+def _read(name: str, option: str) -> str:
+    """Return a file's text."""
+    try:
+        return Path(name).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not text"
+        raise BadSettingError(f"{option}: cannot read {name}: {why}") from None
+
+
+def _echo_warning(diagnostic: psycopg.errors.Diagnostic) -> None:
+    """Pass a warning of the server on."""
+    if diagnostic.severity_nonlocalized == "WARNING":
+        click.echo(f"warning: {diagnostic.message_primary}", err=True)
+
+
+def _print(facts: dict[str, Any] | None, *, as_json: bool) -> None:
+    """Print facts, nested ones with their name in front."""
+    if as_json:
+        report.print_json(facts)
+    elif facts is None:
+        report.print_rows("embedding", [("provider", "none: memory-plugin embedding configure sets one")])
+    else:
+        rows = []
+        for name, value in facts.items():
+            if isinstance(value, dict):
+                rows += [(f"{name} {inner}", _text(one)) for inner, one in value.items()]
+            elif value is not None:
+                rows.append((name, _text(value)))
+        report.print_rows("embedding", rows)
+
+
+def _text(value: object) -> str:
+    """Return a value as a person reads it."""
+    if value is None:
+        return "-"
+    return str(value) if not isinstance(value, bool) else "yes" if value else "no"

@@ -89,7 +89,9 @@ class _Plain:
             return
         self._told = now
         rate = self._done / (now - self._begun)
-        left = f", {(self._total - self._done) / rate:.0f} s left" if self._total and rate and self._done <= self._total else ""
+        # More may come than was foreseen.
+        known = rate and self._total and self._done <= self._total
+        left = f", {((self._total or 0) - self._done) / rate:.0f} s left" if known else ""
         self._say(amount(self._done, self._total, rate, self._unit) + left)
 
     def stage(self, text: str) -> None:

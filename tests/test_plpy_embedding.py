@@ -1,0 +1,272 @@
+"""The code behind embeddings in the database, without one: a service that misbehaves, and a plpy that is scripted."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fixtures import embedding_service as services
+from fixtures.embedding_service import KEY, EmbeddingService, drip, raw_server
+from memory_plugin.plpy import embedding
+from memory_plugin.plpy.http_post import post
+
+CERTIFICATE = Path(__file__).parent / "data" / "localhost.pem"
+DIMENSIONS = 8
+
+
+def provider(url: str, **more: Any) -> dict[str, Any]:
+    """Return a row of embedding_provider."""
+    return {
+        "url": url,
+        "model": "bag",
+        "dimensions": DIMENSIONS,
+        "api_key": KEY,
+        "send_dimensions": False,
+        "timeout_ms": 500,
+        "query_timeout_ms": 300,
+        "max_characters": 100,
+        "query_prefix": "",
+        "ca_certificate": None,
+        "revision": "one",
+        "off": False,
+        **more,
+    }
+
+
+@pytest.fixture
+def service() -> Iterator[EmbeddingService]:
+    running = EmbeddingService(DIMENSIONS)
+    yield running
+    running.stop()
+
+
+def asked(
+    url: str, texts: Sequence[str] = ("a car", "a dentist"), seconds: float = 1.0, **more: Any
+) -> embedding.Answer:
+    answer = embedding.ask(provider(url, **more), texts, seconds, post, lambda: None, {})
+    # Whatever a service sends back, the key is in no problem.
+    assert KEY not in str(answer.problem)
+    return answer
+
+
+def endpoint(service: EmbeddingService) -> str:
+    return f"{service.url}/v1/embeddings"
+
+
+def numbers(text: str | None) -> list[float]:
+    assert text is not None
+    found: list[float] = json.loads(text)
+    return found
+
+
+def test_each_text_gets_its_vector_also_in_another_order(service: EmbeddingService) -> None:
+    straight = asked(endpoint(service))
+    service.behaviour = services.data(lambda items: items.reverse())
+    turned = asked(endpoint(service))
+    assert straight.scope is turned.scope is None
+    assert straight.vectors == turned.vectors
+    assert [len(numbers(vector)) for vector in straight.vectors or []] == [DIMENSIONS, DIMENSIONS]
+    assert (straight.vectors or [])[0] != (straight.vectors or [])[1]
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "scope", "words"),
+    [
+        (services.status(400), "texts", "HTTP 400: so it is"),
+        (services.status(413), "texts", "HTTP 413"),
+        (services.status(500), "lost", "HTTP 500"),
+        (services.status(429, **{"Retry-After": "7"}), "provider", "HTTP 429"),
+        (services.status(404), "provider", "no such path or model"),
+        (services.status(302, Location="http://localhost:1/"), "provider", "redirects are not followed"),
+        (services.dropped, "lost", "the connection was lost"),
+        (services.body(b""), "lost", "not that of /v1/embeddings"),
+        (services.body(b"<html>no</html>"), "lost", "not that of /v1/embeddings"),
+        (services.body(b"\xff\xfe"), "lost", "not that of /v1/embeddings"),
+        (services.body(b"[" * 100_000), "lost", "not that of /v1/embeddings"),
+        (services.body(b'{"data": 7}'), "lost", "not that of /v1/embeddings"),
+        (services.body(b'{"data": [{"embedding": "AAAA"}]}'), "lost", "1 vectors, not 2"),
+        (services.data(lambda items: items.pop()), "lost", "1 vectors, not 2"),
+        (services.data(lambda items: items.append(dict(items[0], index=2))), "lost", "3 vectors, not 2"),
+        (services.data(lambda items: [item.update(index=0) for item in items]), "lost", "indexes"),
+        (services.data(lambda items: items[0]["embedding"].pop()), "lost", "7 dimensions, the store 8"),
+        (services.body(b" " * 3_000_000), "lost", "larger than"),
+    ],
+)
+def test_what_is_no_right_answer_is_named_and_blamed(
+    service: EmbeddingService, behaviour: services.Behaviour, scope: str, words: str
+) -> None:
+    service.behaviour = behaviour
+    answer = asked(endpoint(service))
+    assert answer.scope == scope
+    assert words in str(answer.problem)
+    assert service.requests == 1
+
+
+@pytest.mark.parametrize(
+    "wrong", ["NaN", "Infinity", "-1e999", "1" * 400, "true", '"1"', "null", "[1]", "1e39", "-1e39"]
+)
+def test_a_number_that_is_none_spoils_its_own_vector_alone(service: EmbeddingService, wrong: str) -> None:
+    good = ",".join(["0.5"] * DIMENSIONS)
+    bad = ",".join([wrong, *["0.5"] * (DIMENSIONS - 1)])
+    text = f'{{"data": [{{"index": 0, "embedding": [{good}]}}, {{"index": 1, "embedding": [{bad}]}}]}}'
+    service.behaviour = services.body(text.encode())
+    answer = asked(endpoint(service))
+    assert answer.scope == "some"
+    assert answer.vectors is not None
+    assert (numbers(answer.vectors[0]), answer.vectors[1]) == ([0.5] * DIMENSIONS, None)
+
+
+@pytest.mark.parametrize(("given", "kept"), [(0.0, None), (1e-36, None), (1e-20, 1.0), (1e30, 1.0), (0.25, 0.25)])
+def test_only_the_direction_counts_and_zeros_have_none(given: float, kept: float | None) -> None:
+    body = json.dumps({"data": [{"embedding": [given] + [0.0] * (DIMENSIONS - 1)}]})
+    answer = embedding.read(body.encode(), 1, DIMENSIONS)
+    assert answer.vectors is not None
+    vector = answer.vectors[0]
+    assert (None if vector is None else pytest.approx(numbers(vector)[0])) == kept
+
+
+@pytest.mark.parametrize("talk", [drip, lambda connection: connection.recv(65536) and time.sleep(60)])
+def test_a_service_that_drips_or_is_silent_is_left_at_the_deadline(talk: Callable[[socket.socket], None]) -> None:
+    ticks: list[int] = []
+    with raw_server(talk) as url:
+        began = time.monotonic()
+        answer = embedding.ask(provider(url), ["a"], 0.5, post, lambda: ticks.append(1), {})
+    assert (answer.scope, answer.problem) == ("lost", "no answer in time")
+    assert 0.4 < time.monotonic() - began < 2
+    assert ticks
+
+
+def test_nobody_there_is_the_providers_fault() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{probe.getsockname()[1]}/v1/embeddings"
+    answer = asked(url)
+    assert (answer.scope, answer.problem) == ("provider", "connection refused")
+
+
+def test_a_wrong_key_is_named_without_it(service: EmbeddingService) -> None:
+    service.key = "another"
+    answer = asked(endpoint(service))
+    assert (answer.scope, answer.problem) == ("provider", "HTTP 401: the key is not accepted")
+    service.key = KEY
+    service.behaviour = services.body(json.dumps({"error": {"message": f"your key {KEY} is fine"}}).encode(), 400)
+    assert asked(endpoint(service)).problem == "HTTP 400: your key [key] is fine"
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused_and_an_authority_of_ones_own_is_taken() -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+    running = EmbeddingService(DIMENSIONS, tls=context)
+    try:
+        refused = asked(endpoint(running), seconds=5)
+        assert refused.scope == "provider"
+        assert "certificate not accepted" in str(refused.problem)
+        assert running.requests == 0
+        pem = CERTIFICATE.read_text()
+        authority = pem[pem.index("-----BEGIN CERTIFICATE") :]
+        assert asked(endpoint(running), seconds=5, ca_certificate=authority).scope is None
+    finally:
+        running.stop()
+
+
+class Plpy:
+    """What plpy is to the code: statements answered by a script, and everything that happens in order."""
+
+    def __init__(self, rows: Callable[[str, Any], list[dict[str, Any]]]) -> None:
+        self._rows = rows
+        self.events: list[str] = []
+
+    def prepare(self, statement: str, types: list[str]) -> str:
+        assert len(types) == statement.count("$")
+        return statement
+
+    def execute(self, statement: str, arguments: Any = None) -> list[dict[str, Any]]:
+        self.events.append(statement.split("(")[0])
+        return self._rows(statement, arguments)
+
+    def commit(self) -> None:
+        self.events.append("commit")
+
+
+def test_a_query_is_kept_the_least_recently_used_goes_and_another_provider_is_asked_anew(
+    service: EmbeddingService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = provider(endpoint(service))
+    plpy, store = Plpy(lambda *_: [row]), {}  # type: tuple[Plpy, dict[str, Any]]
+    monkeypatch.setattr(embedding, "CACHE_SIZE", 2)
+
+    def ask(text: str) -> int:
+        before = service.requests
+        assert embedding.query(plpy, store, "mark", text, post)
+        return service.requests - before
+
+    assert [ask(text) for text in ("a", "b", "a", "c", "a", "b")] == [1, 1, 0, 1, 0, 1]
+    row["revision"] = "two"
+    assert ask("a") == 1
+    # Other code under the session: nothing of the old one's is used.
+    assert embedding.session(store, "mark")["cache"]
+    assert not embedding.session(store, "another mark")["cache"]
+
+
+def test_after_a_failure_the_session_asks_no_more_for_a_while(
+    service: EmbeddingService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = provider(endpoint(service))
+    plpy, store = Plpy(lambda *_: [row]), {}  # type: tuple[Plpy, dict[str, Any]]
+    service.behaviour = services.status(500)
+    assert embedding.query(plpy, store, "mark", "a", post) is None
+    service.behaviour = None
+    assert embedding.query(plpy, store, "mark", "a", post) is None
+    assert service.requests == 1
+    embedding.session(store, "mark")["closed_until"] = 0.0
+    assert embedding.query(plpy, store, "mark", "a", post)
+    # The store's own breaker, set by another session, is heard as well.
+    row["off"] = True
+    assert embedding.query(plpy, store, "mark", "b", post) is None
+    assert embedding.query(Plpy(lambda *_: []), store, "mark", "a", post) is None
+
+
+def test_nothing_is_open_while_the_provider_is_asked_and_what_it_said_is_settled(service: EmbeddingService) -> None:
+    claims = [
+        {
+            "action": "embed", "seconds": 0.0, "revision": "one", "namespaces": ["team:a"], "ids": ["1"],
+            "hashes": ["h"], "texts": ["a car"],
+        },
+        {"action": "idle", "seconds": 9.0, "revision": "one", "namespaces": [], "ids": [], "hashes": [], "texts": []},
+    ]  # fmt: skip
+    settled: list[Any] = []
+    store: dict[str, Any] = {}
+
+    def rows(statement: str, arguments: Any) -> list[dict[str, Any]]:
+        if "embedding_claim" in statement:
+            return [claims.pop(0)]
+        if "embedding_session" in statement:
+            embedding.session(store, "mark")["provider"] = provider(endpoint(service))
+        if "embedding_settle" in statement:
+            settled.append(arguments)
+            return [{"embedded": 1}]
+        return []
+
+    plpy = Plpy(rows)
+
+    def asked_when_committed(*arguments: Any) -> Any:
+        assert plpy.events[-1] == "commit"
+        plpy.events.append("post")
+        return post(*arguments)
+
+    told = json.loads(embedding.pending(plpy, store, "mark", 10, False, asked_when_committed))
+    assert told == {"outcome": "idle", "embedded": 1, "seconds": 9.0}
+    ((revision, namespaces, ids, hashes, vectors, scope, problem, retry_after, took_ms),) = settled
+    assert (revision, namespaces, ids, hashes, scope, problem, retry_after) == (
+        "one", ["team:a"], ["1"], ["h"], None, None, None,
+    )  # fmt: skip
+    assert len(numbers(vectors[0])) == DIMENSIONS
+    assert took_ms > 0
+    assert embedding.session(store, "mark")["provider"] is None

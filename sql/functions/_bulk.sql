@@ -75,14 +75,7 @@ begin
     if v_line.expires_at is not null then
         expires_at := _check_time('expires_at', _json_time('expires_at', v_line.expires_at));
     end if;
-    if v_line.created_at::text
-        ~ '^"2[0-9]{3}-((0[1-9]|1[0-2])-([01][1-9]|10|2[0-8])|(0[13578]|1[02])-(29|3[01]))'
-        'T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]{1,6})?(Z|[+]00:00)"$'
-    then
-        created_at := btrim(v_line.created_at::text, '"')::timestamptz;
-    else
-        created_at := coalesce(_check_time('created_at', _json_time('created_at', v_line.created_at)), now());
-    end if;
+    created_at := coalesce(_check_time('created_at', _json_time('created_at', v_line.created_at)), now());
     if line_type = 'namespace' then
         namespace := case json_typeof(v_line.name) when 'string' then v_line.name #>> '{}' else _json_text('name', v_line.name) end;
         metadata := _json_object('metadata', v_line.metadata);

@@ -168,6 +168,22 @@ def test_an_empty_embedding_is_as_if_absent(contract: Contract) -> None:
     assert contract.commit(contract.name(), embedding=[]).status == 201
 
 
+def test_an_embedding_that_is_left_out_stays_with_its_text_and_goes_with_another(contract: Contract) -> None:
+    name, memory_id, vector = contract.name(), str(uuid.uuid4()), [1.0 + i % 7 for i in range(1536)]
+    contract.commit(name, "first", id=memory_id, embedding=vector)
+    contract.commit(name, "first", id=memory_id)
+    contract.commit(name, "first", id=memory_id, pin=True, embedding=[])
+    assert contract.found([name], embedding=vector) == ["first"]
+    contract.commit(name, "second", id=memory_id)
+    assert contract.found([name], embedding=vector) == []
+    contract.commit(name, "second", id=memory_id, embedding=vector)
+    assert contract.found([name], embedding=vector) == ["second"]
+    contract.commit(name, "second", id=memory_id, expires_at="2020-01-01T00:00:00Z")
+    # An expired memory is as if absent, its embedding with it.
+    contract.commit(name, "second", id=memory_id)
+    assert contract.found([name], embedding=vector) == []
+
+
 @pytest.mark.parametrize("scale", [1e-38, 1e-6, 1, 1e6, 1e37])
 def test_an_embedding_of_any_length_is_found_by_its_direction(contract: Contract, scale: float) -> None:
     name = contract.name()

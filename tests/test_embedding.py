@@ -110,6 +110,22 @@ def test_whatever_the_provider_does_nothing_is_lost_and_no_text_is_sent_more_tha
 
 
 @pytest.mark.servers("full")
+def test_a_retried_commit_keeps_the_embedding_and_nothing_is_sent_again(
+    conn: psycopg.Connection[Any], embedding_service: EmbeddingService
+) -> None:
+    configure(conn, embedding_service)
+    retried = "select memory_plugin.commit_memory('team:a', %s, id => '8c2d1b51-5a0a-4d5e-9d9f-0a3a0a4f2c11')"
+    conn.execute(retried, TEXTS[:1])
+    embed(conn)
+    before = conn.execute("select xmin, embedding::text from memory_plugin.memory_records").fetchall()
+    conn.execute(retried, TEXTS[:1])
+    assert conn.execute("select xmin, embedding::text from memory_plugin.memory_records").fetchall() == before
+    assert (status(conn)["pending"], embed(conn)["embedded"], embedding_service.sent[TEXTS[0]]) == (0, 0, 1)
+    conn.execute(retried, TEXTS[1:2])
+    assert (status(conn)["pending"], embed(conn)["embedded"], embedding_service.sent[TEXTS[1]]) == (1, 1, 1)
+
+
+@pytest.mark.servers("full")
 def test_answers_in_another_order_go_to_their_texts(
     conn: psycopg.Connection[Any], embedding_service: EmbeddingService
 ) -> None:

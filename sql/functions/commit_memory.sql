@@ -84,17 +84,22 @@ begin
         expires_at = excluded.expires_at,
         propagation = excluded.propagation,
         pin = excluded.pin,
-        embedding = excluded.embedding,
+        -- An embedding that is left out is not a wish to have none: that of unchanged text stays.
+        embedding = case
+            when excluded.embedding is null and r.content = excluded.content and r.expires_at <= now() is not true
+                then r.embedding
+            else excluded.embedding
+        end,
         -- An expired row is as if absent: writing it again makes a new memory.
         created_at = case when r.expires_at <= now() then now() else r.created_at end
     -- A retry that changes nothing writes nothing, and costs no index entry.
     where
-        (r.content, r.kind, r.source, r.expires_at, r.propagation, r.pin, r.embedding is null)
+        (r.content, r.kind, r.source, r.expires_at, r.propagation, r.pin)
         is distinct from (
-            excluded.content, excluded.kind, excluded.source, excluded.expires_at,
-            excluded.propagation, excluded.pin, excluded.embedding is null
+            excluded.content, excluded.kind, excluded.source, excluded.expires_at, excluded.propagation, excluded.pin
         )
-        or r.embedding operator(@extschema:vector@.<>) excluded.embedding
+        or excluded.embedding is not null
+        and (r.embedding is null or r.embedding operator(@extschema:vector@.<>) excluded.embedding)
         or r.expires_at <= now();
     return v_id;
 end
@@ -105,7 +110,8 @@ comment on function memory_plugin.commit_memory(
 ) is
     'Store a memory and return its id. A namespace that nobody created is created, its kind taken from the '
     'name. id makes '
-    'the call idempotent: the same id in the same namespace is updated in place, created_at kept. kind: fact, '
+    'the call idempotent: the same id in the same namespace is updated in place, created_at kept, and its embedding '
+    'too where content is the same and embedding is left out. kind: fact, '
     'summary or '
     'checkpoint; source: agent, runtime or user; propagation: a JSON object; embedding: the store''s dimensions. '
     'Where configure() has set redact_on_commit, credentials in content are masked first. '

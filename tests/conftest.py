@@ -6,5 +6,6 @@ pytest_plugins = (
     "fixtures.sidecars",
     "fixtures.contract",
     "fixtures.pgbouncer",
+    "fixtures.clock",
     "fixtures.embedding_service",
 )

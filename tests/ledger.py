@@ -7,7 +7,7 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -15,6 +15,8 @@ import psycopg
 
 # What a client of the service allows; every answer must come before.
 CLIENT_SECONDS = 2.0
+# Within these of the cause's end writes are taken again.
+RECOVERY_SECONDS = 5.0
 NAMESPACE = "workspace:ledger"
 
 
@@ -101,6 +103,14 @@ def wait_for_writes(ledger: Ledger, more: int, timeout: float) -> float:
         # The pause between two looks, not a wait for an effect.
         time.sleep(0.01)
     return time.monotonic() - began
+
+
+def survives(ledger: Ledger, fault: Callable[[], None]) -> None:
+    """Write before, during and after a fault, and audit."""
+    wait_for_writes(ledger, 20, 20)
+    fault()
+    took = wait_for_writes(ledger, 20, 20)
+    assert took < RECOVERY_SECONDS, f"writes came back after {took:.1f} s: {ledger.statuses}"
 
 
 def audit(ledger: Ledger, database: str) -> None:

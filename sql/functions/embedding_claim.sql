@@ -20,6 +20,10 @@ declare
     v_provider embedding_provider;
     v_state embedding_state;
     v_most integer;
+    v_now timestamptz := clock_timestamp();
+    -- The longest that anything here is put off, which is the hour a provider may ask for. A time further off was
+    -- written by a clock that has been set back since: it has come.
+    c_longest constant interval := '1 hour 1 minute';
 begin
     perform _check_range('max_rows', max_rows, 1, 1000000);
     seconds := 0;
@@ -30,12 +34,12 @@ begin
     end if;
     revision := v_provider.revision;
     select * into strict v_state from embedding_state;
-    if v_state.retry_at > clock_timestamp() then
+    if v_state.retry_at > v_now and v_state.retry_at < v_now + c_longest then
         action := 'wait';
-        seconds := extract(epoch from v_state.retry_at - clock_timestamp());
+        seconds := extract(epoch from v_state.retry_at - v_now);
         return;
     end if;
-    if v_state.retry_at is not null or v_state.query_off_until < clock_timestamp()
+    if v_state.retry_at is not null or v_state.query_off_until not between v_now and v_now + c_longest
         or (probe and v_state.query_off_until is null)
     then
         action := 'probe';
@@ -48,6 +52,7 @@ begin
             select from memory_records as r
             where r.namespace = a.namespace and r.id = a.id and r.embedding is null
         );
+        update embedding_attempts as a set next_at = v_now where a.next_at > v_now + c_longest and not a.failed;
         action := 'done';
         return;
     end if;
@@ -56,9 +61,10 @@ begin
     update embedding_state as s
     set
         lease_pid = pg_backend_pid(),
-        lease_until = clock_timestamp() + (v_provider.timeout_ms + 20000) * interval '1 millisecond'
+        lease_until = v_now + (v_provider.timeout_ms + 20000) * interval '1 millisecond'
     where
-        s.lease_until is null or s.lease_until < clock_timestamp() or s.lease_pid = pg_backend_pid()
+        s.lease_until is null or s.lease_until not between v_now and v_now + c_longest
+        or s.lease_pid = pg_backend_pid()
         or not exists (select from pg_stat_activity as a where a.pid = s.lease_pid);
     if not found then
         action := 'elsewhere';

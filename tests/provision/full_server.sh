@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Provide the full test server: PostgreSQL with plpython3u and pgvector, from the distribution's packages; and PgBouncer.
+# Provide the full test server: PostgreSQL with plpython3u and pgvector, from the distribution's packages; PgBouncer; and
+# libfaketime, a clock that tests may set.
 #
 #   full_server.sh          install what is missing (root or passwordless sudo); do nothing when it is there
 #   full_server.sh --find   install nothing; print the server's bin directory, exit 1 when there is none
 #
 # Without --find nothing is installed either when MEMORY_PLUGIN_TEST_DATABASE_URL names a server or a Docker
-# engine answers: the tests take those first. PgBouncer is installed all the same; a machine that cannot have it goes
-# on, and pytest says what was not run. Exit status: 0 ready, 1 not there, 3 cannot be provided here.
+# engine answers: the tests take those first. PgBouncer and libfaketime are installed all the same; a machine that cannot
+# have them goes on, and pytest says what was not run. Exit status: 0 ready, 1 not there, 3 cannot be provided here.
 # The last line of standard output is the bin directory; everything said to people goes to standard error.
 set -euo pipefail
 
@@ -94,6 +95,16 @@ provide_pooler() {
     drop_policy
 }
 
+provide_clock() {
+    ! compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || return 0
+    if [ "${#as_root[@]}" -eq 0 ] || ! command -v apt-get >/dev/null; then
+        say "cannot provide libfaketime: that takes apt-get, as root or with passwordless sudo"
+        return 0
+    fi
+    say "installing libfaketime"
+    apt_install faketime || say "libfaketime could not be installed; going on"
+}
+
 drop_policy() {
     [ -z "$policy" ] || "${as_root[@]}" rm -f "$policy"
     policy=''
@@ -121,6 +132,7 @@ else
     as_root=()
 fi
 provide_pooler
+provide_clock
 if [ -n "${MEMORY_PLUGIN_TEST_DATABASE_URL:-}" ]; then
     say "MEMORY_PLUGIN_TEST_DATABASE_URL names the full server; nothing to install"
     exit 0

@@ -4,6 +4,7 @@ pytest_plugins = (
     "fixtures.servers",
     "fixtures.databases",
     "fixtures.sidecars",
+    "fixtures.backfilling",
     "fixtures.contract",
     "fixtures.pgbouncer",
     "fixtures.clock",

@@ -1,79 +1,18 @@
-"""The backfill beyond its plain course: trees, other databases, kills, rows that cannot come, and its verification."""
+"""The backfill beyond its plain course: trees, other databases, rows that cannot come, sources of another shape."""
 
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
+from fixtures.backfilling import STORED, W, add, counts, make_source
 from fixtures.installing import connected, rows
-from fixtures.server import Server
-from fixtures.sidecars import PROGRAM, clean_env, wait_until
-from memory_plugin.installer import cli
 from memory_plugin.installer.transfer.lineage import Lineage, Route
-
-W = "00000000-0000-4000-8000-00000000000{}".format
-STORED = "select count(*) from memory_plugin.memory_records"
-
-
-def make_source(url: str, memories: int = 0, *, embedding: bool = True) -> None:
-    """Make the platform's earlier tables: workspace 1 is the root of 2; `memories` go to workspace 2, LOCAL."""
-    with connected(url) as connection:
-        connection.execute("create extension if not exists vector")
-        connection.execute(
-            "create table public.workspaces (id uuid primary key, parent_id uuid);"
-            " create table public.agent_memories (id uuid primary key default gen_random_uuid(), workspace_id uuid,"
-            " content text, scope text, namespace text, created_at timestamptz default now(), updated_at timestamptz)"
-        )
-        if embedding:
-            connection.execute(
-                "do $$ begin execute format('alter table public.agent_memories add column embedding %s.vector',"
-                " (select extnamespace::regnamespace from pg_extension where extname = 'vector')); end $$"
-            )
-        connection.execute("insert into public.workspaces values (%s, null), (%s, %s)", [W(1), W(2), W(1)])
-        connection.execute(
-            "insert into public.agent_memories (workspace_id, content, scope, created_at)"
-            " select %s, 'memory ' || i, 'LOCAL', '2024-01-01'::timestamptz + i * interval '1 second'"
-            " from generate_series(1, %s) as i",
-            [W(2), memories],
-        )
-
-
-def add(url: str, content: str | None, scope: str | None = "LOCAL", **more: Any) -> None:
-    """Add one earlier memory."""
-    values = {"workspace_id": W(2), "content": content, "scope": scope, **more}
-    with connected(url) as connection:
-        names, marks = ", ".join(values), ", ".join(["%s"] * len(values))
-        connection.execute(
-            f"insert into public.agent_memories ({names}) values ({marks})".encode(), list(values.values())
-        )
-
-
-@pytest.fixture
-def backfill(
-    database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Any]:
-    """Return a caller of the command on `database` that returns its exit code and the facts it printed."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MEMORY_PLUGIN_DATABASE_URL", database)
-
-    def call(*arguments: str) -> tuple[int, dict[str, Any]]:
-        code = cli.run(["backfill", "--json", *arguments])
-        printed = capsys.readouterr()
-        return code, json.loads(printed.out) if printed.out else {"error": printed.err}
-
-    return call
-
-
-def counts(facts: dict[str, Any]) -> tuple[int, int, int, int]:
-    """Return read, written, unchanged, refused."""
-    return facts["read"], facts["written"], facts["unchanged"], facts["refused"]
-
 
 TREE = {
     "root": None,
@@ -190,25 +129,6 @@ def test_a_source_elsewhere_is_read_and_left_as_it_is(
     assert "--source-url" in facts["error"]
 
 
-def test_what_the_store_has_otherwise_is_refused_and_kept(database: str, backfill: Callable[..., Any]) -> None:
-    make_source(database, 5)
-    assert backfill()[0] == 0
-    rows(database, "update memory_plugin.memory_records set content = 'newer' where content = 'memory 3'")
-    code, facts = backfill()
-    assert (code, *counts(facts)) == (0, 5, 0, 4, 1)
-    assert rows(database, "select count(*) from memory_plugin.memory_records where content = 'newer'") == [(1,)]
-
-
-def test_an_expired_memory_under_the_same_id_is_as_if_absent(database: str, backfill: Callable[..., Any]) -> None:
-    make_source(database, 2)
-    assert backfill()[0] == 0
-    rows(database, "update memory_plugin.memory_records set expires_at = '2020-01-01', content = 'old'")
-    code, facts = backfill()
-    assert (code, *counts(facts)) == (0, 2, 2, 0, 0)
-    live = "select count(*) from memory_plugin.memory_records where expires_at is null and content like 'memory %'"
-    assert rows(database, live) == [(2,)]
-
-
 def test_ids_that_stand_twice_in_a_table_without_a_key_lose_no_row_in_silence(
     database: str, backfill: Callable[..., Any]
 ) -> None:
@@ -220,77 +140,27 @@ def test_ids_that_stand_twice_in_a_table_without_a_key_lose_no_row_in_silence(
     assert (code, *counts(facts)) == (0, 8, 6, 0, 2)
 
 
-def test_a_kill_in_the_middle_loses_and_doubles_nothing(
-    server: Server, database: str, backfill: Callable[..., Any]
+def test_a_file_that_cannot_be_written_is_told_before_anything_is(
+    database: str, backfill: Callable[..., Any], tmp_path: Path
 ) -> None:
-    make_source(database, 3000)
-    command = [PROGRAM, "backfill", "--batch-size", "20"]
-    environment = clean_env(MEMORY_PLUGIN_DATABASE_URL=database)
-    with (
-        psycopg.connect(database, autocommit=True) as watcher,
-        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process,
-    ):
-
-        def stored() -> int:
-            row = watcher.execute(STORED).fetchone()
-            assert row is not None
-            return int(row[0])
-
-        wait_until(lambda: stored() >= 40, "the first batches")
-        process.kill()
-        process.wait(20)
-        busy = (
-            "select from pg_stat_activity"
-            " where application_name = 'memory-plugin backfill' and datname = current_database()"
-        )
-        wait_until(lambda: watcher.execute(busy.encode()).fetchone() is None, "the end of its session")
-        kept = stored()
-    assert 40 <= kept < 3000
-    assert kept % 20 == 0
-    assert backfill("--verify")[0] == 27
-    code, facts = backfill()
-    assert (code, *counts(facts)) == (0, 3000, 3000 - kept, kept, 0)
-    assert rows(database, "select count(*), count(distinct id) from memory_plugin.memory_records") == [(3000, 3000)]
-    assert backfill("--verify")[0] == 0
+    make_source(database, 3)
+    for file in ("/proc/refused.ndjson", str(tmp_path / "missing" / "refused.ndjson"), str(tmp_path)):
+        code, facts = backfill("--refused", file)
+        assert code in (2, 21), facts
+        assert file in facts["error"]
+    assert rows(database, STORED) == [(0,)]
 
 
-def test_after_begins_behind_an_id(database: str, backfill: Callable[..., Any]) -> None:
-    make_source(database, 10)
-    (middle,) = rows(database, "select id::text from public.agent_memories order by id offset 3 limit 1")[0]
-    code, facts = backfill("--after", middle)
-    assert (code, *counts(facts)) == (0, 6, 6, 0, 0)
-
-
-@pytest.mark.parametrize(
-    ("statement", "missing", "extra"),
-    [
-        ("delete from memory_plugin.memory_records where content = 'memory 1'", 1, 0),
-        ("update memory_plugin.memory_records set content = 'memory 2' where content = 'memory 1'", 1, 1),
-        ("insert into memory_plugin.memory_records (namespace, content, kind, source)"
-         " select namespace, content, kind, source from memory_plugin.memory_records where content = 'memory 1'", 0, 1),
-        ("update memory_plugin.memory_records set expires_at = '2020-01-01' where content = 'memory 1'", 1, 0),
-    ],
-)  # fmt: skip
-@pytest.mark.parametrize("sample", [(), ("--sample", "5")])
-def test_verify_finds_what_is_missing_changed_or_doubled(
-    database: str, backfill: Callable[..., Any], statement: str, missing: int, extra: int, sample: tuple[str, ...]
+def test_an_error_of_the_source_is_told_as_the_sources_without_its_password(
+    database: str, new_empty_database: Callable[[], str], backfill: Callable[..., Any]
 ) -> None:
-    make_source(database, 4)
-    assert backfill()[0] == 0
-    assert backfill("--verify", *sample)[0] == 0
-    rows(database, statement)
-    code, facts = backfill("--verify", *sample)
-    assert code == 27
-    (different,) = facts["different"]
-    assert (different["namespace"], different["missing"], different["extra"]) == (f"workspace:{W(2)}", missing, extra)
-
-
-def test_verify_can_leave_out_what_the_platform_has_added_since(database: str, backfill: Callable[..., Any]) -> None:
-    make_source(database, 2)
-    assert backfill()[0] == 0
-    rows(database, f"select memory_plugin.commit_memory('workspace:{W(2)}', 'since then')")
-    assert backfill("--verify")[0] == 27
-    assert backfill("--verify", "--ignore-new")[0] == 0
+    source = new_empty_database()
+    make_source(source, 3, embedding=False)
+    rows(source, "alter table public.agent_memories alter created_at type text using 'open-sesame'")
+    code, facts = backfill("--source-url", make_conninfo(source, password="open-sesame"))
+    assert code == 1
+    assert "reading the source: invalid input syntax for type timestamp" in facts["error"]
+    assert "open-sesame" not in facts["error"]
 
 
 @pytest.mark.parametrize(

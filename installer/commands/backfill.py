@@ -16,7 +16,6 @@ from memory_plugin.installer.transfer.backfill import Doors, RefusedFile, Tally
 from memory_plugin.installer.transfer.comparing import Compared
 from memory_plugin.installer.transfer.earlier_table import Earlier
 from memory_plugin.installer.transfer.progress import meter
-from memory_plugin.installer.transfer.staging import Refused
 
 _SHOWN = 10
 _EPILOG = """\b
@@ -63,7 +62,8 @@ def command(
     """Bring memories from the platform's earlier table public.agent_memories.
 
     LOCAL goes to workspace:ID, TEAM to team:PARENT (its own id at the root), GLOBAL to org:ROOT, by public.workspaces.
-    Ids, created_at and embeddings are kept. Safe to repeat and to interrupt: what is there already is left as it is.
+    Ids, created_at and embeddings are kept. Safe to repeat and to interrupt: what is there already is left as it is,
+    save that an embedding which the source has got since is brought.
     """
     if dry_run and verify:
         raise click.UsageError("--dry-run and --verify exclude each other")
@@ -85,15 +85,11 @@ def command(
 def _run(doors: Doors, earlier: Earlier, refused_file: Path, *, size: int, after: str | None, dry_run: bool) -> Tally:
     """Run, and say where to go on when interrupted."""
     tally = Tally()
-    with RefusedFile(refused_file, keep=after is not None) as file, meter("backfill", earlier.rows) as shown:
-
-        def note(refusal: Refused) -> None:
-            """Keep the file of the last real run from being replaced by a dry one."""
-            if not dry_run:
-                file.note(refusal)
-
+    # A dry run must not replace the file of the last real one.
+    path = None if dry_run else refused_file
+    with RefusedFile(path, keep=after is not None) as file, meter("backfill", earlier.rows) as shown:
         try:
-            backfill.run(doors, earlier, shown, note, tally=tally, size=size, after=after, dry_run=dry_run)
+            backfill.run(doors, earlier, shown, file.note, tally=tally, size=size, after=after, dry_run=dry_run)
         except BaseException:
             if tally.last_id and not dry_run:
                 click.echo(
@@ -102,8 +98,8 @@ def _run(doors: Doors, earlier: Earlier, refused_file: Path, *, size: int, after
                     err=True,
                 )
             raise
-        if file.written:
-            tally.refused_file = str(refused_file)
+    if tally.refused and not dry_run:
+        tally.refused_file = str(refused_file)
     return tally
 
 
@@ -120,8 +116,14 @@ def _tell(tally: Tally, settings: Settings, dry_run: bool, as_json: bool) -> Non
     if dry_run:
         rows = [(f"{place['workspace']} -> {place['namespace']}", f"{place['memories']}") for place in places]
         report.print_rows("memories by workspace and namespace", rows)
-    verb = "would be written" if dry_run else "written"
-    counts = [("read", tally.read), (verb, tally.written), ("unchanged", tally.unchanged), ("refused", tally.refused)]
+    would = "would be " if dry_run else ""
+    counts = [
+        ("read", tally.read),
+        (f"{would}written", tally.written),
+        (f"{would}updated", tally.updated),
+        ("unchanged", tally.unchanged),
+        ("refused", tally.refused),
+    ]
     reasons = [(f"refused: {reason}", str(count)) for reason, count in tally.reasons.most_common()]
     report.print_rows(
         f"backfill into {settings.masked_url}",

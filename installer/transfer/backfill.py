@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TextIO
-
-from psycopg import sql
 
 from memory_plugin.installer.connect import Connection
 from memory_plugin.installer.errors import BadSettingError
@@ -27,6 +27,8 @@ class Tally:
 
     read: int = 0
     written: int = 0
+    updated: int = 0
+    """Memories of an earlier run whose embedding the source has got since; it was brought."""
     unchanged: int = 0
     refused: int = 0
     last_id: str | None = None
@@ -54,8 +56,8 @@ def opened(settings: Settings, source_settings: Settings) -> Iterator[Doors]:
     """Open the connections that a backfill needs."""
     with (
         store.session(source_settings, "backfill, reading the source") as source,
-        store.session(settings, "backfill") as target,
         store.session(settings, "backfill, namespaces", autocommit=True) as names,
+        store.session(settings, "backfill") as target,
     ):
         yield Doors(source, target, names, settings, source_settings)
 
@@ -64,10 +66,8 @@ def look(doors: Doors) -> Earlier:
     """Check both databases and return the facts of the source."""
     store.begin(doors.target, doors.settings)
     doors.target.rollback()
-    earlier_table.begin(doors.source, doors.source_settings)
-    found = earlier_table.look(doors.source)
-    doors.source.rollback()
-    return found
+    with earlier_table.reading(doors.source, doors.source_settings):
+        return earlier_table.look(doors.source)
 
 
 def run(
@@ -87,7 +87,6 @@ def run(
     """
     tally.warnings = earlier.warnings
     tally.last_id = after
-    made: set[str] = set()
     if after is None and earlier.without_id:
         reason = "id is null"
         note(Refused(None, None, None, None, reason + f", in {earlier.without_id} rows"))
@@ -95,46 +94,40 @@ def run(
         tally.refused += earlier.without_id
         tally.reasons[reason] += earlier.without_id
     while True:
-        staged, _ = _stage(doors, earlier, tally.last_id, size)
+        staging.make_tables(doors.target, store.begin(doors.target, doors.settings))
+        batch = earlier_table.batch(doors.source, doors.source_settings, earlier, tally.last_id, size)
+        staged = staging.stage(doors.target, earlier, batch)
         if not staged.rows:
             doors.target.rollback()
             return
         staging.compare(doors.target)
+        if not dry_run:
+            _make_namespaces(doors, staging.wanted_namespaces(doors.target))
+            staging.write(doors.target)
         totals = staging.totals(doors.target)
         refusals = staging.refused(doors.target)
+        # Before the commit: a later run that begins after this batch does not see its refused rows again.
+        for refusal in refusals:
+            note(refusal)
         if dry_run:
             doors.target.rollback()
         else:
-            _make_namespaces(doors, staging.wanted_namespaces(doors.target), made)
-            staging.write(doors.target)
             doors.target.commit()
         _count(tally, staged, totals, refusals)
-        for refusal in refusals:
-            note(refusal)
         meter.advance(staged.rows)
 
 
-def _stage(doors: Doors, earlier: Earlier, after: str | None, size: int) -> tuple[Staged, sql.Identifier]:
-    """Begin a transaction on both sides, and stage the next batch."""
-    vector = store.begin(doors.target, doors.settings)
-    earlier_table.begin(doors.source, doors.source_settings)
-    staged = staging.stage(doors.source, doors.target, vector, earlier, after, size)
-    doors.source.rollback()
-    return staged, vector
-
-
-def _make_namespaces(doors: Doors, wanted: list[str], made: set[str]) -> None:
+def _make_namespaces(doors: Doors, wanted: list[str]) -> None:
     """Make the namespaces that are not there.
 
     Outside the batch's transaction: a commit to a namespace that an open transaction has just made waits for its end.
     """
-    for name in wanted:
-        if name not in made:
+    with store.doing(doors.settings, "backfill, making a namespace"):
+        for name in wanted:
             doors.names.execute(
                 "select memory_plugin._start_namespace(%s, memory_plugin._kind_of_namespace(%s), null, null)",
                 (name, name),
             )
-            made.add(name)
 
 
 def _count(tally: Tally, staged: Staged, totals: list[Total], refusals: list[Refused]) -> None:
@@ -143,10 +136,12 @@ def _count(tally: Tally, staged: Staged, totals: list[Total], refusals: list[Ref
     tally.last_id = staged.last_id
     for total in totals:
         tally.written += total.written
+        tally.updated += total.updated
         tally.unchanged += total.unchanged
         tally.refused += total.refused
-        if total.written + total.unchanged:
-            tally.places[total.workspace, total.namespace] += total.written + total.unchanged
+        kept = total.written + total.updated + total.unchanged
+        if kept:
+            tally.places[total.workspace, total.namespace] += kept
     tally.reasons.update(_kind(refusal.reason) for refusal in refusals)
 
 
@@ -159,35 +154,41 @@ def _kind(reason: str) -> str:
 
 
 class RefusedFile:
-    """A file of NDJSON that is made when the first row is refused."""
+    """A file of NDJSON, a line for each refused row; there is none when no row was refused."""
 
-    def __init__(self, path: Path, *, keep: bool) -> None:
-        """Write to `path`; `keep` adds to what an earlier run wrote there."""
+    def __init__(self, path: Path | None, *, keep: bool) -> None:
+        """Write to `path`, None for nowhere; `keep` adds to what an earlier run wrote there."""
         self._path = path
         self._keep = keep
         self._file: TextIO | None = None
 
     def __enter__(self) -> RefusedFile:
-        """Check that the file can be made before an hour's work, not after it."""
-        if not self._path.parent.is_dir():
-            raise BadSettingError(f"--refused: there is no folder {self._path.parent}")
+        """Open the file before an hour's work, not after it."""
+        if self._path is not None:
+            with self._written():
+                self._file = self._path.open("a" if self._keep else "w", encoding="utf-8")
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the file, if there is one."""
-        if self._file is not None:
-            self._file.close()
-
-    @property
-    def written(self) -> bool:
-        """Tell whether any row was refused."""
-        return self._file is not None
+        """Close the file, and leave no empty one."""
+        if self._file is None or self._path is None:
+            return
+        held = os.fstat(self._file.fileno())
+        self._file.close()
+        if stat.S_ISREG(held.st_mode) and not held.st_size:
+            self._path.unlink(missing_ok=True)
 
     def note(self, refusal: Refused) -> None:
         """Write one row: where it is and why it stays behind, never its content."""
-        if self._file is None:
-            try:
-                self._file = self._path.open("a" if self._keep else "w", encoding="utf-8")
-            except OSError as error:
-                raise BadSettingError(f"--refused: cannot write {self._path}: {error.strerror}") from None
-        print(json.dumps(asdict(refusal), ensure_ascii=False), file=self._file, flush=True)
+        if self._file is not None:
+            with self._written():
+                print(json.dumps(asdict(refusal), ensure_ascii=False), file=self._file, flush=True)
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        """Say which file cannot be written."""
+        try:
+            yield
+        except OSError as error:
+            told = f"--refused: cannot write {self._path}: {error.strerror}"
+            raise BadSettingError(told, hint="name a file that can be written with --refused") from None

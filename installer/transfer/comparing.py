@@ -83,13 +83,12 @@ def compare(
     `ignore_new` leaves out memories of the store whose id the source does not have, as a platform in use adds them.
     """
     only = None if sample is None else _sampled(doors, earlier, sample)
-    vector = store.begin(doors.target, doors.settings)
+    staging.make_tables(doors.target, store.begin(doors.target, doors.settings))
     doors.target.execute(_EXPECTED)
     after, refused = None, earlier.without_id if only is None else 0
     while True:
-        earlier_table.begin(doors.source, doors.source_settings)
-        staged = staging.stage(doors.source, doors.target, vector, earlier, after, size, only)
-        doors.source.rollback()
+        batch = earlier_table.batch(doors.source, doors.source_settings, earlier, after, size, only)
+        staged = staging.stage(doors.target, earlier, batch)
         if not staged.rows:
             break
         refused += staged.rows - doors.target.execute(_EXPECT).rowcount
@@ -104,9 +103,8 @@ def compare(
 
 def _sampled(doors: Doors, earlier: Earlier, sample: int) -> Sequence[Group]:
     """Return the workspaces and scopes whose rows go to the namespaces of a sample."""
-    earlier_table.begin(doors.source, doors.source_settings)
-    routed = [(group, earlier.lineage.route(*group).namespace) for group in earlier_table.groups(doors.source)]
-    doors.source.rollback()
+    with earlier_table.reading(doors.source, doors.source_settings):
+        routed = [(group, earlier.lineage.route(*group).namespace) for group in earlier_table.groups(doors.source)]
     names = sorted({name for _, name in routed if name is not None})
     chosen = set(random.sample(names, min(sample, len(names))))
     return [group for group, name in routed if name in chosen]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psycopg
@@ -40,13 +41,18 @@ class Earlier:
     warnings: tuple[str, ...]
 
 
-def begin(connection: Connection, settings: Settings) -> None:
-    """Begin a transaction that only reads, and that sees every row or fails."""
-    connection.read_only = True
-    waiting.prepare_transaction(connection, settings)
-    connection.execute("set local timezone = 'UTC'")
-    # A policy that hides rows would lose them without a word.
-    connection.execute("set local row_security = off")
+@contextmanager
+def reading(connection: Connection, settings: Settings) -> Iterator[None]:
+    """Open a transaction that only reads, and that sees every row or fails."""
+    # The store's connection is open too: without this its session would take the error for its own.
+    with store.doing(settings, "reading the source"):
+        connection.read_only = True
+        waiting.prepare_transaction(connection, settings)
+        connection.execute("set local timezone = 'UTC'")
+        # A policy that hides rows would lose them without a word.
+        connection.execute("set local row_security = off")
+        yield
+        connection.rollback()
 
 
 def look(connection: Connection) -> Earlier:
@@ -79,8 +85,22 @@ def groups(connection: Connection) -> list[Group]:
     return [(row[0], row[1]) for row in connection.execute(query).fetchall()]  # type: ignore[misc]
 
 
-def batch(earlier: Earlier, after: str | None, size: int, only: Sequence[Group] | None = None) -> sql.Composed:
-    """Return the binary COPY of the next rows by id, ties with the last one included."""
+def batch(
+    connection: Connection,
+    settings: Settings,
+    earlier: Earlier,
+    after: str | None,
+    size: int,
+    only: Sequence[Group] | None = None,
+) -> Generator[memoryview | bytes | bytearray, None, None]:
+    """Yield the binary COPY of the next rows by id, ties with the last one included."""
+    statement = _batch(earlier, after, size, only)
+    with reading(connection, settings), connection.cursor() as cursor, cursor.copy(statement) as rows:
+        yield from rows
+
+
+def _batch(earlier: Earlier, after: str | None, size: int, only: Sequence[Group] | None) -> sql.Composed:
+    """Return the COPY of the next rows."""
     select = ["id", "workspace_id::text", "content::text", "scope::text", "created_at::timestamptz"]
     conditions = [sql.SQL("id is not null")]
     if after is not None:

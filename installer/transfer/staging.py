@@ -2,74 +2,134 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass
 
 from psycopg import sql
 
 from memory_plugin.installer.connect import Connection
 from memory_plugin.installer.transfer import earlier_table, store
-from memory_plugin.installer.transfer.earlier_table import Earlier, Group
+from memory_plugin.installer.transfer.earlier_table import Earlier
 
-_STAGE = """
+_TABLES = """
 create temporary table memory_plugin_backfill_staged (
     place bigint generated always as identity (cache 1000),
     id uuid, workspace_id text, content text, scope text, created_at timestamptz, embedding {vector}.vector
 ) on commit drop;
 alter table pg_temp.memory_plugin_backfill_staged alter column content set storage external;
+-- fate: new or lacking (the store has the row without its embedding) at first; at the end written, updated, unchanged
+-- or refused. A row that is refused has a reason, and no other has.
+create temporary table memory_plugin_backfill (
+    id uuid, workspace_id text, scope text, namespace text, content text, created_at timestamptz,
+    embedding {vector}.vector, fate text, reason text
+) on commit drop
 """
 # kind and source are what the earlier table never said: every one of its rows is a fact that an agent noted.
 _JUDGE = """
-create temporary table memory_plugin_backfill on commit drop as
-select
-    s.id, s.workspace_id, s.scope, g.namespace,
-    memory_plugin._as_committed(s.content) as content, s.created_at, s.embedding, null::boolean as same,
-    coalesce(
-        g.reason,
-        case
-            when s.created_at is null then 'created_at is null'
-            when pg_catalog.row_number() over (partition by s.id, g.namespace order by s.place) > 1
-                then 'the id stands more than once in the source'
-        end,
-        memory_plugin._refusal(g.namespace, s.content, 'fact', 'agent', null, null, s.embedding)
-    ) as reason
-from pg_temp.memory_plugin_backfill_staged as s
-inner join unnest(%s::text[], %s::text[], %s::text[], %s::text[]) as g (
-    workspace_id, scope, namespace, reason
+insert into pg_temp.memory_plugin_backfill (
+    id, workspace_id, scope, namespace, content, created_at, embedding, reason, fate
 )
-    on coalesce(g.workspace_id, '') = coalesce(s.workspace_id, '') and coalesce(g.scope, '') = coalesce(s.scope, '')
-order by s.place
+select j.*, case when j.reason is null then 'new' else 'refused' end
+from (
+    select
+        s.id, s.workspace_id, s.scope, g.namespace,
+        memory_plugin._as_committed(s.content) as content, s.created_at, s.embedding,
+        coalesce(
+            g.reason,
+            case
+                when s.created_at is null then 'created_at is null'
+                when pg_catalog.row_number() over (partition by s.id, g.namespace order by s.place) > 1
+                    then 'the id stands more than once in the source'
+            end,
+            memory_plugin._refusal(g.namespace, s.content, 'fact', 'agent', null, null, s.embedding)
+        ) as reason
+    from pg_temp.memory_plugin_backfill_staged as s
+    inner join unnest(%s::text[], %s::text[], %s::text[], %s::text[]) as g (
+        workspace_id, scope, namespace, reason
+    )
+        on coalesce(g.workspace_id, '') = coalesce(s.workspace_id, '') and coalesce(g.scope, '') = coalesce(s.scope, '')
+    order by s.place
+) as j
 """
 _COMPARE = """
-update pg_temp.memory_plugin_backfill as b set same = (r.content = b.content)
+update pg_temp.memory_plugin_backfill as b set
+    fate = case
+        when r.content <> b.content then 'refused'
+        when r.embedding is null and b.embedding is not null then 'lacking'
+        else 'unchanged'
+    end,
+    reason = case
+        when r.content <> b.content then 'the store holds other content under this id in this namespace'
+    end
 from memory_plugin.memory_records as r inner join memory_plugin.memory_namespaces as n on r.namespace = n.name
 where
-    b.reason is null and r.namespace = b.namespace and r.id = b.id
+    b.fate in ('new', 'lacking') and r.namespace = b.namespace and r.id = b.id
     and (r.expires_at is null or r.expires_at > pg_catalog.now())
     and (n.expires_at is null or n.expires_at > pg_catalog.now())
 """
 _DELETE_EXPIRED = """
 delete from memory_plugin.memory_records as r using pg_temp.memory_plugin_backfill as b
-where b.reason is null and r.namespace = b.namespace and r.id = b.id and r.expires_at <= pg_catalog.now()
+where b.fate = 'new' and r.namespace = b.namespace and r.id = b.id and r.expires_at <= pg_catalog.now()
 """
+# Marked by a hashed subplan, not a join: nothing is known of a temporary table's rows, and a nested loop takes minutes.
 _WRITE = """
-insert into memory_plugin.memory_records (namespace, id, content, kind, source, embedding, created_at)
-select b.namespace, b.id, b.content, 'fact', 'agent', memory_plugin._check_embedding(b.embedding), b.created_at
-from pg_temp.memory_plugin_backfill as b where b.reason is null and b.same is null
-order by b.namespace, b.id
-on conflict (namespace, id) do nothing
+with done as (
+    insert into memory_plugin.memory_records (namespace, id, content, kind, source, embedding, created_at)
+    select b.namespace, b.id, b.content, 'fact', 'agent', memory_plugin._check_embedding(b.embedding), b.created_at
+    from pg_temp.memory_plugin_backfill as b where b.fate = 'new'
+    order by b.namespace, b.id
+    on conflict (namespace, id) do nothing
+    returning namespace, id
+)
+update pg_temp.memory_plugin_backfill as b
+set fate = case when (b.namespace, b.id) in (select d.namespace, d.id from done as d) then 'written' else b.fate end
+where b.fate = 'new'
+"""
+# Locked in the order in which commits lock, and looked at again once locked: an embedding is never overwritten.
+_UPDATE = """
+with held as materialized (
+    select r.namespace, r.id, b.embedding
+    from pg_temp.memory_plugin_backfill as b
+    inner join memory_plugin.memory_records as r on b.namespace = r.namespace and b.id = r.id
+    where b.fate = 'lacking' and r.embedding is null and r.content = b.content
+        and (r.expires_at is null or r.expires_at > pg_catalog.now())
+    order by r.namespace, r.id
+    for no key update of r
+),
+done as (
+    update memory_plugin.memory_records as r set embedding = memory_plugin._check_embedding(h.embedding)
+    from held as h where r.namespace = h.namespace and r.id = h.id
+    returning r.namespace, r.id
+)
+update pg_temp.memory_plugin_backfill as b
+set fate = case when (b.namespace, b.id) in (select d.namespace, d.id from done as d) then 'updated' else b.fate end
+where b.fate = 'lacking'
+"""
+_SETTLE = """
+update pg_temp.memory_plugin_backfill
+set fate = 'refused', reason = 'the store''s row was changed or removed at this moment: run backfill again'
+where fate in ('new', 'lacking')
+"""
+_WANTED = """
+select distinct b.namespace from pg_temp.memory_plugin_backfill as b
+where b.fate = 'new' and not exists (
+    select from memory_plugin.memory_namespaces as n
+    where n.name = b.namespace and (n.expires_at is null or n.expires_at > pg_catalog.now())
+)
+order by 1
 """
 _TOTALS = """
 select coalesce(workspace_id, '(null)'), coalesce(namespace, '(none)'),
-    pg_catalog.count(*) filter (where reason is null and same is null),
-    pg_catalog.count(*) filter (where reason is null and same),
-    pg_catalog.count(*) filter (where reason is not null or not same)
+    pg_catalog.count(*) filter (where fate in ('new', 'written')),
+    pg_catalog.count(*) filter (where fate in ('lacking', 'updated')),
+    pg_catalog.count(*) filter (where fate = 'unchanged'),
+    pg_catalog.count(*) filter (where fate = 'refused')
 from pg_temp.memory_plugin_backfill group by 1, 2
 """
 _REFUSED = """
-select id::text, workspace_id, scope, namespace,
-    coalesce(reason, 'the store holds other content under this id in this namespace')
-from pg_temp.memory_plugin_backfill where reason is not null or not same order by id
+select id::text, workspace_id, scope, namespace, reason
+from pg_temp.memory_plugin_backfill where fate = 'refused' order by id
 """
 
 
@@ -80,6 +140,8 @@ class Total:
     workspace: str
     namespace: str
     written: int
+    updated: int
+    """Rows that the store has without the embedding that the source has by now."""
     unchanged: int
     refused: int
 
@@ -103,29 +165,22 @@ class Staged:
     last_id: str | None
 
 
+def make_tables(connection: Connection, vector: sql.Identifier) -> None:
+    """Make the tables of a batch, once a transaction: each table made takes room in the server's lock table."""
+    connection.execute(sql.SQL(_TABLES).format(vector=vector))
+
+
 def stage(
-    source: Connection,
-    connection: Connection,
-    vector: sql.Identifier,
-    earlier: Earlier,
-    after: str | None,
-    size: int,
-    only: Sequence[Group] | None = None,
+    connection: Connection, earlier: Earlier, batch: Generator[memoryview | bytes | bytearray, None, None]
 ) -> Staged:
     """Copy the next rows from the source into the store's database and judge each of them."""
-    connection.execute("drop table if exists pg_temp.memory_plugin_backfill_staged, pg_temp.memory_plugin_backfill")
-    connection.execute(sql.SQL(_STAGE).format(vector=vector))
+    connection.execute("truncate pg_temp.memory_plugin_backfill_staged, pg_temp.memory_plugin_backfill")
     columns = [*earlier_table.NEEDED, "embedding"] if earlier.embeddings else earlier_table.NEEDED
     into = sql.SQL("copy pg_temp.memory_plugin_backfill_staged ({}) from stdin (format binary)").format(
         sql.SQL(", ").join(map(sql.Identifier, columns))
     )
-    with (
-        source.cursor() as reader,
-        connection.cursor() as writer,
-        reader.copy(earlier_table.batch(earlier, after, size, only)) as rows,
-        writer.copy(into) as copy,
-    ):
-        for row in rows:
+    with closing(batch), connection.cursor() as cursor, cursor.copy(into) as copy:
+        for row in batch:
             copy.write(row)
     count, last = store.one(
         connection,
@@ -153,17 +208,14 @@ def refused(connection: Connection) -> list[Refused]:
 
 
 def wanted_namespaces(connection: Connection) -> list[str]:
-    """Return the namespaces that rows of this batch go to."""
-    query = (
-        "select distinct namespace from pg_temp.memory_plugin_backfill where reason is null and same is null order by 1"
-    )
-    return [str(row[0]) for row in connection.execute(query).fetchall()]
+    """Return the namespaces that rows of this batch go to and that are not there."""
+    return [str(row[0]) for row in connection.execute(_WANTED).fetchall()]
 
 
-def write(connection: Connection) -> int:
-    """Write the rows that the store does not have; return how many were written."""
-    connection.execute(_DELETE_EXPIRED)
-    return connection.execute(_WRITE).rowcount
+def write(connection: Connection) -> None:
+    """Write what the store does not have, and settle every row's fate by what became of it."""
+    for statement in (_DELETE_EXPIRED, _WRITE, _COMPARE, _UPDATE, _COMPARE, _SETTLE):
+        connection.execute(statement)
 
 
 def _judge(connection: Connection, earlier: Earlier) -> None:

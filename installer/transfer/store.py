@@ -41,11 +41,19 @@ def session(settings: Settings, purpose: str, *, autocommit: bool = False) -> It
     """Open a connection; a statement that fails on it is one of our errors, and what was not committed is undone."""
     connection = open_connection(settings, purpose, autocommit=autocommit)
     try:
-        yield connection
-    except psycopg.Error as error:
-        raise server_error(error, settings, purpose) from None
+        with doing(settings, purpose):
+            yield connection
     finally:
         connection.close()
+
+
+@contextmanager
+def doing(settings: Settings, purpose: str) -> Iterator[None]:
+    """Say of a statement that fails what it was for; `settings` are those of the database that it ran on."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise server_error(error, settings, purpose) from None
 
 
 def begin(connection: Connection, settings: Settings) -> sql.Identifier:

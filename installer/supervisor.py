@@ -66,7 +66,9 @@ class Supervisor:
                     return f"stopped {number}"
             self._reap()
             if self._sidecar is not None and self._sidecar.pid in self._status:
-                return f"died {self._status.pop(self._sidecar.pid)}"
+                died, self._sidecar, self._start_sidecar = self._sidecar, None, None
+                died.returncode = self._status.pop(died.pid)
+                return f"died {died.returncode}"
             if time.monotonic() > deadline:
                 return "late"
 

@@ -13,16 +13,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from booting import ASK, SHOW, boot, children, here, sidecar_of
 from fixtures.cluster import free_port
 from fixtures.server import Server
 from fixtures.sidecars import PROGRAM, clean_env, wait_until
 from memory_plugin.installer.boot_decision import decide
 
-SHOW = ("sh", "-c", 'echo "url=[$MEMORY_PLUGIN_URL]"; exit 7')
-ASK = (
-    sys.executable, "-c",
-    "import os, urllib.request as r; print(r.urlopen(os.environ['MEMORY_PLUGIN_URL'] + '/v1/health').status)",
-)  # fmt: skip
 DATABASE = "postgresql://u@h/d"
 
 
@@ -57,22 +53,6 @@ DATABASE = "postgresql://u@h/d"
 def test_the_environment_decides_what_is_started(environ: Mapping[str, str], way: str, required: bool) -> None:
     decision = decide(environ)
     assert (decision.way, decision.required) == (way, required)
-
-
-def boot(*command: str, options: tuple[str, ...] = (), **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run a boot to its end."""
-    return subprocess.run(
-        [PROGRAM, "boot", *options, "--", *command],
-        env=clean_env(**environ),
-        capture_output=True,
-        text=True,
-        timeout=90,
-    )
-
-
-def here() -> dict[str, str]:
-    """Return an address of this test's own."""
-    return {"MEMORY_PLUGIN_LISTEN_ADDR": f"127.0.0.1:{free_port()}"}
 
 
 def test_an_external_plugin_is_left_alone_even_when_disabled() -> None:
@@ -241,17 +221,6 @@ def test_signals_reach_the_command_and_its_status_comes_back(tmp_path: Path, num
 
 def test_a_command_killed_by_a_signal_is_128_and_its_number() -> None:
     assert boot("sh", "-c", "kill -KILL $$", MEMORY_PLUGIN_DISABLE="1").returncode == 137
-
-
-def children(pid: int) -> dict[int, str]:
-    """Return the children of a process, pid -> command line."""
-    out = subprocess.run(["ps", "--ppid", str(pid), "-o", "pid=,args="], capture_output=True, text=True).stdout
-    return {int(line.split(None, 1)[0]): line.split(None, 1)[1] for line in out.splitlines()}
-
-
-def sidecar_of(pid: int) -> int | None:
-    """Return the pid of the sidecar below a boot."""
-    return next((child for child, line in children(pid).items() if "thin_api" in line), None)
 
 
 @pytest.mark.servers("any")

@@ -32,3 +32,13 @@ def test_every_variable_that_the_program_reads_is_listed() -> None:
     read = set(re.findall(r"\bMEMORY_(?:PLUGIN|V2)_[A-Z_]+[A-Z]\b", "\n".join(sources))) | {"DATABASE_URL"}
     listed = set(re.findall(r"^\| `([A-Z_0-9]+)` \|", section("Environment"), re.MULTILINE))
     assert listed == read
+
+
+def test_every_test_that_the_table_of_boots_names_is_there() -> None:
+    defined = set(re.findall(r"^def (test_\w+)", (ROOT / "tests" / "test_boot.py").read_text(), re.MULTILINE))
+    rows = [line.split("|")[1:-1] for line in section("Boot").splitlines() if line.startswith("| ")][1:]
+    assert rows
+    for row in rows:
+        named = re.findall(r"`(test_\w+)`", row[-1])
+        assert named, row
+        assert set(named) <= defined

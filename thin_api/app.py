@@ -35,7 +35,7 @@ from memory_plugin.thin_api.maintenance import Maintenance
 from memory_plugin.thin_api.metrics import CONTENT_TYPE, Metrics
 from memory_plugin.thin_api.pool import Pool
 from memory_plugin.thin_api.routes import COMMIT, HEALTH, METRICS, OPENAPI, SEARCH, Route, match
-from memory_plugin.thin_api.settings import Settings, from_env
+from memory_plugin.thin_api.settings import RUN_HEADER, Settings, from_env
 
 VERSION = "1.0.0"
 DEGRADED = json.dumps({"status": "degraded", "version": VERSION, "capabilities": []}).encode()
@@ -75,7 +75,8 @@ class Application:
         self._embedding = Embedding(settings.conninfo, settings.embed_seconds)
         self._metrics = Metrics(self._pool, breaker, self._maintenance, self._embedding)
         self._openapi = files(__package__).joinpath("openapi.json").read_bytes()
-        self._run = secrets.token_hex(4)
+        self._run_header = [(RUN_HEADER, settings.run)] if settings.run else []
+        self._prefix = secrets.token_hex(4)
         self._numbers = count(1)
 
     def start(self) -> None:
@@ -94,7 +95,7 @@ class Application:
         """Answer one request."""
         arrived = monotonic()
         given = environ.get("HTTP_X_REQUEST_ID")
-        request_id = given if given and _REQUEST_ID.fullmatch(given) else f"{self._run}-{next(self._numbers):x}"
+        request_id = given if given and _REQUEST_ID.fullmatch(given) else f"{self._prefix}-{next(self._numbers):x}"
         route: Route | None = None
         try:
             route, name = _route(environ)
@@ -112,6 +113,8 @@ class Application:
                 return []
             headers = [_METRICS if route is METRICS else _JSON]
         self._metrics.count(route, line, monotonic() - arrived)
+        if route is HEALTH:
+            headers += self._run_header
         headers += (("Content-Length", str(len(body))), ("X-Request-Id", request_id))
         start_response(line, headers)
         return [body]

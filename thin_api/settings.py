@@ -20,6 +20,8 @@ DEFAULT_POOL_SIZE = 8
 MAX_POOL_SIZE = 32
 DEFAULT_SWEEP_SECONDS = 30
 DEFAULT_EMBED_SECONDS = 5
+RUN_HEADER = "X-Memory-Plugin-Run"
+"""The header of /v1/health in which a sidecar that was given a run says whose it is."""
 
 
 class SettingsError(ValueError):
@@ -43,6 +45,8 @@ class Settings:
     log_format: str = "text"
     # "": everybody who reaches the address is served.
     token: str = field(default="", repr=False)
+    # Which start of the service this is, for whoever started it; "": nobody asked.
+    run: str = ""
 
 
 def from_env(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -65,6 +69,7 @@ def from_env(environ: Mapping[str, str] = os.environ) -> Settings:
         embed_seconds=_number(environ, "MEMORY_PLUGIN_EMBED_SECONDS", DEFAULT_EMBED_SECONDS, 0, 86400),
         log_format=_log_format(environ.get("MEMORY_PLUGIN_LOG") or "text"),
         token=_token(environ.get("MEMORY_PLUGIN_TOKEN") or ""),
+        run=_run(environ.get("MEMORY_PLUGIN_RUN_ID") or ""),
     )
 
 
@@ -113,6 +118,12 @@ def _token(text: str) -> str:
     if text and not RULE.fullmatch(text):
         # Not quoted: it is a secret all the same.
         raise SettingsError("MEMORY_PLUGIN_TOKEN must be 16 to 512 characters of ASCII without spaces")
+    return text
+
+
+def _run(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9]{0,64}", text):
+        raise SettingsError("MEMORY_PLUGIN_RUN_ID must be at most 64 letters and digits")
     return text
 
 

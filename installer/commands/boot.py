@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from typing import Any
 
 import click
 
-from memory_plugin.installer import api, dsn, options
+from memory_plugin.installer import api, options, sidecar
 from memory_plugin.installer.boot_decision import BUNDLED, EXTERNAL, decide
 from memory_plugin.installer.errors import InstallError, ServerUnreachableError, SidecarFailedError
 from memory_plugin.installer.saying import say
-from memory_plugin.installer.settings import Settings, from_env, split_listen_addr
+from memory_plugin.installer.settings import Settings, from_env
 from memory_plugin.installer.supervisor import Supervisor
 
 RETRY_SECONDS = 0.5
@@ -84,17 +83,14 @@ def _open_gate(supervisor: Supervisor, seconds: float, **wishes: Any) -> str:
     """Install, start the sidecar, wait for 200; return its URL. Raises the InstallError that says why not."""
     deadline = time.monotonic() + seconds
     settings = from_env(os.environ, **wishes)
+    run = secrets.token_hex(16)
+    environ = {**sidecar.environment(os.environ, settings), "MEMORY_PLUGIN_RUN_ID": run}
+    sidecar.settings_of(environ)
+    sidecar.refuse_taken(settings.listen_addr)
     _install(supervisor, settings, deadline)
-    environ = {
-        **os.environ,
-        "MEMORY_PLUGIN_CONNINFO": dsn.without_search_path(settings.conninfo),
-        "MEMORY_PLUGIN_LISTEN_ADDR": settings.listen_addr,
-    }
     supervisor.start_sidecar(lambda: _start(environ))
-    host, port = split_listen_addr(settings.listen_addr)
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    why = supervisor.wait_until(lambda: _is_healthy(url), max(1.0, deadline - time.monotonic()))
+    url = sidecar.base_url(settings.listen_addr)
+    why = supervisor.wait_until(lambda: sidecar.is_healthy(url, run), max(1.0, deadline - time.monotonic()))
     if why.startswith("stopped"):
         raise _StoppedError(int(why.split()[1]))
     if why.startswith("died"):
@@ -126,14 +122,6 @@ def _start(environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
         stdin=subprocess.DEVNULL,
         start_new_session=True,
     )
-
-
-def _is_healthy(url: str) -> bool:
-    try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{url}/v1/health", timeout=2) as answer:
-            return bool(answer.status == 200)
-    except (OSError, urllib.error.URLError):
-        return False
 
 
 def _degraded_reason(settings: Settings, url: str, seconds: float) -> str:

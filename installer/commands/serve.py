@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,12 +12,11 @@ from typing import Any
 
 import click
 
-from memory_plugin.installer import api, dsn, embedded, options, pgprograms
-from memory_plugin.installer.errors import BadSettingError, UsageError
+from memory_plugin.installer import api, embedded, options, pgprograms, sidecar
+from memory_plugin.installer.errors import UsageError
 from memory_plugin.installer.saying import say
-from memory_plugin.installer.settings import Settings, from_env, split_listen_addr
+from memory_plugin.installer.settings import Settings, from_env
 from memory_plugin.thin_api import server
-from memory_plugin.thin_api import settings as sidecar
 
 
 @click.command(name="serve", epilog="\b\nExample:\n  memory-plugin serve --embedded --data-dir ./memory-data")
@@ -58,7 +56,7 @@ def command(
         # The embedded server it is, whatever the environment names.
         environ.update(DATABASE_URL="", MEMORY_PLUGIN_DATABASE_URL="")
     settings = from_env(environ, database_url=database_url, listen_addr=listen, **wishes)
-    _refuse_taken(settings.listen_addr)
+    sidecar.refuse_taken(settings.listen_addr)
     # The sidecar has its own ways to stop; until it runs, these must not leave an embedded server behind.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
@@ -76,15 +74,8 @@ def command(
 def _serve(settings: Settings, psql_line: str) -> int:
     """Install, say where everything is, and serve."""
     api.install(settings, report=lambda line: say("install", line))
-    environ = {
-        **os.environ,
-        "MEMORY_PLUGIN_CONNINFO": dsn.without_search_path(settings.conninfo),
-        "MEMORY_PLUGIN_LISTEN_ADDR": settings.listen_addr,
-    }
-    try:
-        sidecar_settings = sidecar.from_env(environ)
-    except sidecar.SettingsError as error:
-        raise BadSettingError(str(error)) from None
+    environ = sidecar.environment(os.environ, settings)
+    sidecar_settings = sidecar.settings_of(environ)
     os.environ.update(MEMORY_PLUGIN_CONNINFO=environ["MEMORY_PLUGIN_CONNINFO"])
     if not psql_line and settings.url_source != "--database-url":
         # Works as printed where the variables are set, and keeps the password out of the log.
@@ -99,28 +90,9 @@ def _serve(settings: Settings, psql_line: str) -> int:
 
 def _signposts(settings: Settings, psql_line: str) -> list[str]:
     """Return the lines that tell where the service is; each works as printed."""
-    host, port = split_listen_addr(settings.listen_addr)
-    # Every interface is reached through this one.
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-    base = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    base = sidecar.base_url(settings.listen_addr)
     lines = [f"base URL  {base}", f"psql      {psql_line}", f"curl      curl -sS {base}/v1/health"]
     return lines if psql_line else [lines[0], lines[2]]
-
-
-def _refuse_taken(listen_addr: str) -> None:
-    """Raise when the address cannot be listened on, before anything is started for it."""
-    host, port = split_listen_addr(listen_addr)
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, kind, protocol, _, address in found[:1]:
-            with socket.socket(family, kind, protocol) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(address)
-    except OSError as error:
-        raise BadSettingError(
-            f"cannot listen on {listen_addr}: {(error.strerror or str(error)).lower()}",
-            hint="stop what listens there, or choose another address with --listen or MEMORY_PLUGIN_LISTEN_ADDR",
-        ) from None
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -1,0 +1,113 @@
+"""The gate of `memory-plugin boot`: what keeps it shut is told at once, and never opens it for somebody else."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from booting import SHOW, boot, here, sidecar_of
+from fixtures.sidecars import PROGRAM, Sidecar, clean_env, wait_until
+from http_sidecar import serving
+from memory_plugin.installer import sidecar as bundled
+from memory_plugin.installer.errors import SidecarFailedError
+
+ANY = pytest.mark.servers("any")
+REQUIRED = {"MEMORY_PLUGIN_REQUIRED": "1"}
+
+
+@pytest.fixture
+def taken() -> Iterator[str]:
+    """Return an address on which somebody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+def refused(done: subprocess.CompletedProcess[str]) -> str:
+    """Return the reason of a boot that ran its command without memory."""
+    assert (done.returncode, done.stdout) == (7, "url=[]\n"), done.stderr
+    (warning,) = [line for line in done.stderr.splitlines() if "WITHOUT MEMORY" in line]
+    return warning
+
+
+@ANY
+def test_a_setting_that_the_sidecar_cannot_use_is_told_before_anything_is_installed(empty_database: str) -> None:
+    bad = {"MEMORY_PLUGIN_POOL_SIZE": "99", "DATABASE_URL": empty_database, **here()}
+    assert "MEMORY_PLUGIN_POOL_SIZE must be" in refused(boot(*SHOW, **bad))
+    done = boot(*SHOW, **bad, **REQUIRED)
+    assert (done.returncode, done.stdout) == (21, "")
+    (line,) = done.stderr.splitlines()
+    assert "MEMORY_PLUGIN_POOL_SIZE must be" in line
+
+
+@ANY
+def test_an_address_that_is_taken_is_refused_and_named(empty_database: str, taken: str) -> None:
+    where = {"MEMORY_PLUGIN_LISTEN_ADDR": taken, "DATABASE_URL": empty_database}
+    assert f"cannot listen on {taken}: address already in use" in refused(boot(*SHOW, **where))
+    done = boot(*SHOW, **where, **REQUIRED)
+    assert (done.returncode, done.stdout) == (21, "")
+    assert taken in done.stderr.splitlines()[-1]
+
+
+@ANY
+def test_the_command_never_gets_the_store_of_another_sidecar_on_the_address(
+    new_empty_database: Callable[[], str], start_sidecar: Callable[..., Sidecar], database: str
+) -> None:
+    other = start_sidecar(database)
+    address = other.base_url.removeprefix("http://")
+    done = boot(*SHOW, DATABASE_URL=new_empty_database(), MEMORY_PLUGIN_LISTEN_ADDR=address, **REQUIRED)
+    assert (done.returncode, done.stdout) == (21, "")
+
+
+@ANY
+def test_health_counts_only_where_it_names_the_boots_own_run(database: str, tmp_path: Path) -> None:
+    with serving(database, tmp_path / "log", MEMORY_PLUGIN_RUN_ID="ours") as running:
+        assert bundled.is_healthy(running.base_url, "ours")
+        with pytest.raises(SidecarFailedError, match="another service answers"):
+            bundled.is_healthy(running.base_url, "theirs")
+        assert "x-memory-plugin-run" not in running.client.get("/metrics").headers
+    with serving(database, tmp_path / "log") as running:
+        assert "x-memory-plugin-run" not in running.client.get("/v1/health").headers
+        with pytest.raises(SidecarFailedError, match="another service answers"):
+            bundled.is_healthy(running.base_url, "ours")
+
+
+@pytest.mark.parametrize("said", [b"", b"SSH-2.0-x\r\n", b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"])
+def test_what_does_not_answer_200_is_not_healthy(said: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        host, port = listener.getsockname()
+        asked = subprocess.Popen(
+            [PROGRAM.with_name("python"), "-c", _ASK_HEALTH, f"http://{host}:{port}"], stdout=subprocess.PIPE, text=True
+        )
+        with listener.accept()[0] as connection:
+            connection.recv(1000)
+            connection.sendall(said)
+    assert asked.communicate(timeout=20)[0] == "False\n"
+
+
+_ASK_HEALTH = (
+    "import sys; from memory_plugin.installer.sidecar import is_healthy; print(is_healthy(sys.argv[1], 'ours'))"
+)
+
+
+@ANY
+@pytest.mark.parametrize("required", [False, True])
+def test_a_sidecar_that_dies_at_the_gate_ends_the_wait_with_its_status(empty_database: str, required: bool) -> None:
+    process = subprocess.Popen(
+        [PROGRAM, "boot", "--", *SHOW],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=clean_env(DATABASE_URL=empty_database, **here(), **(REQUIRED if required else {})),
+    )
+    started: list[int] = []
+    wait_until(lambda: started.extend(filter(None, [sidecar_of(process.pid)])) or started, "the sidecar", timeout=60)
+    os.kill(started[0], signal.SIGKILL)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == ((26, "") if required else (7, "url=[]\n")), err
+    assert "it ended with status 137" in err.splitlines()[-1]

@@ -260,6 +260,25 @@ def test_an_exhausted_pool_is_a_503_in_time_and_bounds_the_connections(own_serve
         assert search(sidecar).status == 200
 
 
+def test_a_burst_on_a_healthy_database_is_served_and_health_stays_ok(sidecar: Sidecar) -> None:
+    seen: list[int] = []
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.is_set():
+            seen.append(health(sidecar))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        answers = ask_many(400, lambda _: search(sidecar))
+    finally:
+        over.set()
+        looking.join()
+    assert {answer.status for answer in answers} == {200}
+    assert set(seen) == {200}
+
+
 def test_waiting_for_a_connection_shortens_the_statement(own_server: Server, tmp_path: Path) -> None:
     with serving(own_server.url(), tmp_path / "sidecar.log", MEMORY_PLUGIN_POOL_SIZE="1") as sidecar:
         first: list[Answer] = []

@@ -13,7 +13,8 @@ import pytest
 from fixtures.cluster import free_port
 from fixtures.server import Server
 from fixtures.sidecars import wait_until
-from memory_plugin.thin_api.pool import MAX_WAITING, ExhaustedError, Pool, UnreachableError
+from memory_plugin.thin_api import pool as pool_module
+from memory_plugin.thin_api.pool import ExhaustedError, FullError, Pool, SentAwayError, UnreachableError
 from memory_plugin.thin_api.wire import Link
 
 # Far longer than a test may take: who is answered earlier did not wait for it.
@@ -71,17 +72,20 @@ def test_who_waits_can_be_sent_away(mute: str) -> None:
         pool.release_waiters()
         for thread in threads:
             thread.join(5)
-        assert [type(error) for error in told] == [ExhaustedError] * 3
+        assert [type(error) for error in told] == [SentAwayError] * 3
     finally:
         pool.close()
 
 
-def test_the_line_has_an_end(mute: str) -> None:
+def test_the_line_has_an_end_and_who_goes_first_is_not_kept_by_it(mute: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "MAX_WAITING", 3)
     pool, _ = started(mute)
     try:
-        threads, _ = waiting(pool, MAX_WAITING)
-        with pytest.raises(ExhaustedError):
+        threads, _ = waiting(pool, 3)
+        with pytest.raises(FullError):
             pool.acquire(monotonic() + LONG)
+        with pytest.raises(ExhaustedError):
+            pool.acquire(monotonic(), first=True)
         pool.release_waiters()
         for thread in threads:
             thread.join(5)
@@ -114,6 +118,25 @@ def test_it_opens_no_more_than_its_size_and_serves_in_turn(server: Server) -> No
 
 
 @pytest.mark.servers("embedded18")
+def test_who_goes_first_is_served_before_those_in_line(server: Server) -> None:
+    pool, _ = started(server.url(), size=1)
+    try:
+        held = pool.acquire(monotonic() + LONG)
+        order: list[int] = []
+        threads = []
+        for number in range(3):
+            threads.append(threading.Thread(target=_take_and_give, args=(pool, order, number, number == 2)))
+            threads[-1].start()
+            wait_until(lambda number=number: len(pool._waiters) == number + 1, "one more in line")  # type: ignore[misc]
+        pool.release(held)
+        for thread in threads:
+            thread.join(10)
+        assert order == [2, 0, 1]
+    finally:
+        pool.close()
+
+
+@pytest.mark.servers("embedded18")
 def test_a_connection_that_only_has_news_waiting_is_kept(server: Server) -> None:
     with psycopg.connect(server.url(), autocommit=True) as conn, server.connect() as other:
         conn.execute("listen news")
@@ -135,7 +158,7 @@ def test_a_connection_that_the_server_ended_is_not_kept(server: Server) -> None:
         assert not link.quiet()
 
 
-def _take_and_give(pool: Pool, order: list[int], number: int) -> None:
-    link = pool.acquire(monotonic() + LONG)
+def _take_and_give(pool: Pool, order: list[int], number: int, first: bool = False) -> None:
+    link = pool.acquire(monotonic() + LONG, first=first)
     order.append(number)
     pool.release(link)

@@ -1,9 +1,9 @@
 """Stop asking a database that answers nobody, so that no request waits behind requests that wait in vain.
 
 Connections are few. Were every request let through to a hung server, each would hold a connection until its deadline
-and those behind it would wait in vain. So after a few such waits in a row, with no success between them, requests are
-answered 503 at once, but for one now and then that goes through as a probe; the first success ends it. One slow
-statement is not such a row.
+and those behind it would wait in vain. So after a few such waits in a row requests are answered 503 at once, but for
+one now and then that goes through as a probe; the first success ends it. In vain is a wait during which the database
+answered nobody: neither one slow statement is that, nor a line that is long because many came at once.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ class Breaker:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._failures = 0
+        self._answered = 0.0
         self._next_probe = 0.0
 
     @property
@@ -41,14 +42,18 @@ class Breaker:
 
     def success(self) -> None:
         """Note that the database answered."""
-        # Read without the lock: the usual case, and a count that is stale by one request does no harm.
+        # Without the lock: each of many may write it last, and all write about the same.
+        self._answered = monotonic()
+        # Read without it too: the usual case, and a count that is stale by one request does no harm.
         if self._failures:
             with self._lock:
                 self._failures = 0
 
-    def failure(self) -> bool:
-        """Note a wait in vain; return True when this one opened the breaker."""
+    def failure(self, since: float) -> bool:
+        """Note a wait from `since` (monotonic) until now that got no answer; return True if it opened the breaker."""
         with self._lock:
+            if self._answered >= since:
+                return False
             self._failures += 1
             if self._failures != IN_A_ROW:
                 return False

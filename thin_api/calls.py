@@ -13,8 +13,8 @@ from time import monotonic
 
 from memory_plugin.thin_api.breaker import Breaker
 from memory_plugin.thin_api.errors import SqlError, refusal, unavailable
-from memory_plugin.thin_api.pool import ExhaustedError, Pool, UnreachableError
-from memory_plugin.thin_api.routes import Route
+from memory_plugin.thin_api.pool import ExhaustedError, FullError, Pool, SentAwayError, UnreachableError
+from memory_plugin.thin_api.routes import HEALTH, Route
 from memory_plugin.thin_api.wire import ExpiredError, LostError
 
 ANSWER_SECONDS = 1.75
@@ -24,6 +24,7 @@ ATTEMPTS = 3
 
 _GONE = "the database is not available; try again"
 _SLOW = "the database did not answer in time; try again"
+_BUSY = "the service is busy; try again"
 _ROLLED_BACK = frozenset(("40001", "40P01"))
 
 
@@ -50,16 +51,22 @@ class Calls:
         raise AssertionError("the last attempt neither answers nor refuses")
 
     def _once(self, route: Route, parameters: Sequence[bytes], arrived: float) -> bytes:
+        began = monotonic()
         try:
-            link = self._pool.acquire(arrived + WAIT_SECONDS)
+            link = self._pool.acquire(arrived + WAIT_SECONDS, first=route is HEALTH)
         except UnreachableError:
             raise unavailable(_GONE, "unreachable") from None
+        except SentAwayError:
+            raise unavailable(_SLOW, "breaker") from None
+        except FullError:
+            raise unavailable(_BUSY, "line_full") from None
         except ExhaustedError:
-            self._failed()
-            raise unavailable("the service is busy; try again", "no_connection") from None
+            self._failed(began)
+            raise unavailable(_BUSY, "no_connection") from None
+        began = monotonic()
         try:
             answer = link.run(
-                route.statement, parameters, min(monotonic() + STATEMENT_SECONDS, arrived + ANSWER_SECONDS)
+                route.statement, parameters, min(began + STATEMENT_SECONDS, arrived + ANSWER_SECONDS)
             )
         except SqlError as error:
             # A server that is shutting down says so and then closes: for the statement the connection is lost.
@@ -73,7 +80,7 @@ class Calls:
             raise
         except ExpiredError:
             self._pool.discard(link, cancel=True)
-            self._failed()
+            self._failed(began)
             raise unavailable(_SLOW, "statement_deadline") from None
         except BaseException:
             self._pool.discard(link)
@@ -82,7 +89,7 @@ class Calls:
         self._breaker.success()
         return answer
 
-    def _failed(self) -> None:
-        if self._breaker.failure():
+    def _failed(self, since: float) -> None:
+        if self._breaker.failure(since):
             # Those in line would find out one by one, and those behind them late.
             self._pool.release_waiters()

@@ -28,12 +28,20 @@ RETRY_EVERY = 0.4
 SWEEP_EVERY = 1.0
 MAX_AGE = 1800.0
 CANCEL_SECONDS = 1.0
-# More in line than this cannot all be served in time; they would only keep threads.
-MAX_WAITING = 192
+# About as many as a small machine serves in the time that a request may wait; more would only keep threads.
+MAX_WAITING = 1024
 
 
 class ExhaustedError(Exception):
     """No connection came free in time."""
+
+
+class FullError(Exception):
+    """As many wait as may."""
+
+
+class SentAwayError(Exception):
+    """Whoever waited was told not to wait any longer."""
 
 
 class UnreachableError(Exception):
@@ -82,8 +90,11 @@ class Pool:
         threading.Thread(target=self._keep, name="pool-keeper", daemon=True).start()
         threading.Thread(target=self._bury, name="pool-undertaker", daemon=True).start()
 
-    def acquire(self, deadline: float) -> Link:
-        """Return a connection that stands, waiting for one until `deadline` (monotonic) at most."""
+    def acquire(self, deadline: float, *, first: bool = False) -> Link:
+        """Return a connection that stands, waiting for one until `deadline` (monotonic) at most.
+
+        `first` is for the few that a long line must not keep: they stand before it, however long it is.
+        """
         with self._lock:
             while self._idle:
                 link = self._idle.pop()
@@ -92,10 +103,13 @@ class Pool:
                 self._drop(link, cancel=False)
             if self._reachable is False and not self._open:
                 raise UnreachableError
-            if len(self._waiters) >= MAX_WAITING:
-                raise ExhaustedError
             waiter = _Waiter()
-            self._waiters.append(waiter)
+            if first:
+                self._waiters.appendleft(waiter)
+            elif len(self._waiters) < MAX_WAITING:
+                self._waiters.append(waiter)
+            else:
+                raise FullError
         self._wake.set()
         waiter.ready.acquire(timeout=max(deadline - monotonic(), 0))
         with self._lock:
@@ -121,9 +135,9 @@ class Pool:
         self._wake.set()
 
     def release_waiters(self) -> None:
-        """Send everybody who waits away with ExhaustedError."""
+        """Send everybody who waits away with SentAwayError."""
         with self._lock:
-            self._fail_waiters(ExhaustedError)
+            self._fail_waiters(SentAwayError)
 
     def state(self) -> PoolState:
         """Return how the pool stands at this moment."""

@@ -7,12 +7,14 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
 
 FORWARDED = (
     signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH,
 )  # fmt: skip
+ENDING = tuple(number for number in FORWARDED if number != signal.SIGWINCH)
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 STEADY = 60.0
 """Seconds after which a sidecar counts as healthy again, so that the pauses start over."""
@@ -20,6 +22,15 @@ MAX_RESTARTS = 10
 STOP_SECONDS = 8.0
 
 Report = Callable[[str], None]
+
+
+class StoppedError(KeyboardInterrupt):
+    """A signal asks to end before the command runs; the driver takes it for a Ctrl-C and cancels its statement."""
+
+    def __init__(self, number: int) -> None:
+        """Take the signal's number."""
+        self.number = number
+        super().__init__(number)
 
 
 class Supervisor:
@@ -34,12 +45,18 @@ class Supervisor:
         self._restart_at: float | None = None
         self._restarts = 0
         self._status: dict[int, int] = {}
+        self._held: list[int] = []
         self._read, write = os.pipe()
         os.set_blocking(write, False)
         self._write = write
         self._old_wakeup = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
         # A handler must be there for the wake-up to be written; the work is done in the loop.
-        self._old = {number: signal.signal(number, _noted) for number in (*FORWARDED, signal.SIGCHLD)}
+        self._old = self._note((*FORWARDED, signal.SIGCHLD))
+
+    @staticmethod
+    def _note(numbers: Iterable[int]) -> dict[int, Any]:
+        """Leave these signals to the loop, which reads them from the pipe; return the handlers they had."""
+        return {number: signal.signal(number, lambda number, frame: None) for number in numbers}
 
     def close(self) -> None:
         """Give the signals back."""
@@ -56,14 +73,12 @@ class Supervisor:
         self._started_at = time.monotonic()
 
     def wait_until(self, ready: Callable[[], bool], seconds: float) -> str:
-        """Wait until ready; return "" or why it will not be: `stopped N` on a signal, `died N`, `late`."""
+        """Wait until ready; return "" or why it will not be: `died N` or `late`. Raises StoppedError on a signal."""
         deadline = time.monotonic() + seconds
         while True:
             if ready():
                 return ""
-            for number in self._signals(0.05):
-                if number in FORWARDED and number != signal.SIGWINCH:
-                    return f"stopped {number}"
+            self._stop_if_asked(0.05)
             self._reap()
             if self._sidecar is not None and self._sidecar.pid in self._status:
                 died, self._sidecar, self._start_sidecar = self._sidecar, None, None
@@ -72,10 +87,30 @@ class Supervisor:
             if time.monotonic() > deadline:
                 return "late"
 
-    def run(self, command: Sequence[str], environ: Mapping[str, str]) -> int:
-        """Run the command to its end and return its exit status, 128 + N when signal N ended it."""
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Let the first signal that asks to end raise StoppedError wherever the block stands."""
+
+        def stop(number: int, frame: object) -> None:
+            # What unwinds now must not be interrupted in its turn.
+            self._note(ENDING)
+            raise StoppedError(number)
+
+        for number in ENDING:
+            signal.signal(number, stop)
         try:
+            self._stop_if_asked(0)
+            yield
+        finally:
+            self._note(ENDING)
+
+    def run(self, command: Sequence[str], environ: Mapping[str, str]) -> int:
+        """Run the command to its end and return its exit status, 128 + N when signal N ended it or came before it."""
+        try:
+            self._stop_if_asked(0)
             child = subprocess.Popen(command, env=dict(environ))
+        except StoppedError as stopped:
+            return 128 + stopped.number
         except FileNotFoundError:
             self._report(f"{command[0]}: command not found")
             return 127
@@ -103,12 +138,23 @@ class Supervisor:
             if time.monotonic() > deadline:
                 _send(sidecar.pid, signal.SIGKILL)
                 deadline += STOP_SECONDS
-            self._signals(0.05)
+            # They are for the command, or say that there shall be none.
+            self._held += self._arrived(0.05)
             self._reap()
         sidecar.returncode = self._status.pop(sidecar.pid)
 
+    def _stop_if_asked(self, seconds: float) -> None:
+        """Raise StoppedError when a signal that asks to end is there or comes within so long."""
+        for number in self._signals(seconds):
+            if number in ENDING:
+                raise StoppedError(number)
+
     def _signals(self, seconds: float | None) -> list[int]:
-        """Wait for signals at most so long; return their numbers."""
+        """Wait for signals at most so long, unless some were held back; return their numbers."""
+        held, self._held = self._held, []
+        return held + self._arrived(0 if held else seconds)
+
+    def _arrived(self, seconds: float | None) -> list[int]:
         readable, _, _ = select.select([self._read], [], [], seconds)
         return list(os.read(self._read, 512)) if readable else []
 
@@ -150,10 +196,6 @@ class Supervisor:
         # Orphans that were reaped are of no further interest.
         kept = self._sidecar.pid if self._sidecar else None
         self._status = {pid: code for pid, code in self._status.items() if pid == kept}
-
-
-def _noted(number: int, frame: object) -> None:
-    """Leave the signal to the loop, which reads it from the pipe."""
 
 
 def _send(pid: int, number: int) -> None:

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from booting import SHOW, boot, here, sidecar_of
@@ -111,3 +112,46 @@ def test_a_sidecar_that_dies_at_the_gate_ends_the_wait_with_its_status(empty_dat
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == ((26, "") if required else (7, "url=[]\n")), err
     assert "it ended with status 137" in err.splitlines()[-1]
+
+
+@ANY
+def test_a_signal_during_the_installation_cancels_its_statement_and_the_command_is_not_run(
+    empty_database: str, tmp_path: Path
+) -> None:
+    (tmp_path / "100_slow.up.sql").write_text("select pg_sleep(600);")
+    process = subprocess.Popen(
+        [PROGRAM, "boot", "--", *SHOW],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=clean_env(DATABASE_URL=empty_database, MEMORY_PLUGIN_MIGRATIONS_DIR=str(tmp_path), **here()),
+    )
+    with psycopg.connect(empty_database, autocommit=True) as connection:
+
+        def sleeping() -> bool:
+            asleep = "select from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'"
+            return connection.execute(asleep).fetchone() is not None
+
+        wait_until(sleeping, "the migration", timeout=60)
+        process.send_signal(signal.SIGTERM)
+        # What orchestrators give before they kill.
+        out, err = process.communicate(timeout=10)
+        assert (process.returncode, out) == (143, ""), err
+        assert "WITHOUT MEMORY" not in err
+        wait_until(lambda: not sleeping(), "the end of the statement")
+        applied = connection.execute("select count(*) from memory_plugin.schema_migrations where name = '100_slow'")
+        assert applied.fetchone() == (0,)
+
+
+@ANY
+def test_the_time_of_the_installation_is_not_the_sidecars(empty_database: str, tmp_path: Path) -> None:
+    (tmp_path / "100_slow.up.sql").write_text("select pg_sleep(10);")
+    done = boot(
+        *SHOW,
+        options=("--gate-seconds", "10"),
+        DATABASE_URL=empty_database,
+        MEMORY_PLUGIN_MIGRATIONS_DIR=str(tmp_path),
+        **here(),
+        **REQUIRED,
+    )
+    assert done.returncode == 7, done.stderr

@@ -17,7 +17,7 @@ from memory_plugin.installer.boot_decision import BUNDLED, EXTERNAL, decide
 from memory_plugin.installer.errors import InstallError, ServerUnreachableError, SidecarFailedError
 from memory_plugin.installer.saying import say
 from memory_plugin.installer.settings import Settings, from_env
-from memory_plugin.installer.supervisor import Supervisor
+from memory_plugin.installer.supervisor import StoppedError, Supervisor
 
 RETRY_SECONDS = 0.5
 
@@ -28,7 +28,7 @@ RETRY_SECONDS = 0.5
     type=click.FloatRange(1, 600),
     default=30.0,
     show_default=True,
-    help="Longest wait for the sidecar's health.",
+    help="Longest wait for the database's server, and then for the sidecar's health.",
 )
 @options.wishes
 @click.argument("arguments", nargs=-1, required=True, metavar="-- COMMAND...", type=click.UNPROCESSED)
@@ -55,7 +55,7 @@ def command(gate_seconds: float, arguments: tuple[str, ...], **wishes: Any) -> i
                 environ["MEMORY_PLUGIN_URL"] = _open_gate(
                     supervisor, gate_seconds, listen_addr=decision.listen_addr, **wishes
                 )
-            except _StoppedError as stopped:
+            except StoppedError as stopped:
                 supervisor.stop_sidecar()
                 return 128 + stopped.number
             except InstallError as error:
@@ -71,47 +71,37 @@ def command(gate_seconds: float, arguments: tuple[str, ...], **wishes: Any) -> i
         supervisor.close()
 
 
-class _StoppedError(Exception):
-    """A signal asked the boot to end before the command ran."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        super().__init__(number)
-
-
 def _open_gate(supervisor: Supervisor, seconds: float, **wishes: Any) -> str:
     """Install, start the sidecar, wait for 200; return its URL. Raises the InstallError that says why not."""
-    deadline = time.monotonic() + seconds
     settings = from_env(os.environ, **wishes)
     run = secrets.token_hex(16)
     environ = {**sidecar.environment(os.environ, settings), "MEMORY_PLUGIN_RUN_ID": run}
     sidecar.settings_of(environ)
     sidecar.refuse_taken(settings.listen_addr)
-    _install(supervisor, settings, deadline)
+    _install(supervisor, settings, seconds)
     supervisor.start_sidecar(lambda: _start(environ))
     url = sidecar.base_url(settings.listen_addr)
-    why = supervisor.wait_until(lambda: sidecar.is_healthy(url, run), max(1.0, deadline - time.monotonic()))
-    if why.startswith("stopped"):
-        raise _StoppedError(int(why.split()[1]))
+    why = supervisor.wait_until(lambda: sidecar.is_healthy(url, run), seconds)
     if why.startswith("died"):
         raise SidecarFailedError(f"it ended with status {why.split()[1]} on {settings.listen_addr}")
     if why:
-        raise SidecarFailedError(_degraded_reason(settings, url, seconds))
+        with supervisor.interruptible():
+            raise SidecarFailedError(_degraded_reason(settings, url, seconds))
     return url
 
 
-def _install(supervisor: Supervisor, settings: Settings, deadline: float) -> None:
-    """Install; a server that does not answer yet is asked again until the deadline, any other failure is final."""
+def _install(supervisor: Supervisor, settings: Settings, seconds: float) -> None:
+    """Install; a server that does not answer yet is asked again for so long, any other failure is final."""
+    deadline = time.monotonic() + seconds
     while True:
         try:
-            api.install(settings, report=_report)
+            with supervisor.interruptible():
+                api.install(settings, report=_report)
             return
         except ServerUnreachableError:
             if time.monotonic() + RETRY_SECONDS > deadline:
                 raise
-        why = supervisor.wait_until(lambda: False, RETRY_SECONDS)
-        if why.startswith("stopped"):
-            raise _StoppedError(int(why.split()[1]))
+        supervisor.wait_until(lambda: False, RETRY_SECONDS)
 
 
 def _start(environ: Mapping[str, str]) -> subprocess.Popen[bytes]:

@@ -189,6 +189,23 @@ def test_no_snapshot_and_no_row_lock_is_held_while_the_provider_is_asked(
 
 
 @pytest.mark.servers("full")
+def test_a_memory_that_somebody_holds_is_not_sent_and_those_behind_it_are(
+    database: str, conn: psycopg.Connection[Any], embedding_service: EmbeddingService
+) -> None:
+    configure(conn, embedding_service)
+    commit(conn)
+    with psycopg.connect(database) as holder:
+        holder.execute("update memory_plugin.memory_records set pin = true where content = %s", TEXTS[:1])
+        assert embed(conn) == {"outcome": "done", "embedded": 2, "seconds": 0}
+        assert embed(conn) == {"outcome": "done", "embedded": 0, "seconds": 0}
+        # Nothing claimed, nothing kept from others.
+        assert conn.execute("select lease_pid from memory_plugin.embedding_state").fetchone() == (None,)
+    assert [embedding_service.sent[text] for text in TEXTS] == [0, 1, 1]
+    assert embed(conn)["embedded"] == 1
+    assert embedding_service.sent[TEXTS[0]] == 1
+
+
+@pytest.mark.servers("full")
 def test_the_key_is_shown_to_nobody(conn: psycopg.Connection[Any], embedding_service: EmbeddingService) -> None:
     configure(conn, embedding_service, key="sk-secret-of-ours")
     shown = conn.execute("select memory_plugin.embedding_provider()::text || memory_plugin.stats()::text").fetchone()

@@ -349,6 +349,25 @@ def test_a_refused_memory_keeps_the_change_from_being_made_unless_it_may_be_left
     assert len(found) == 1
 
 
+def test_a_memory_that_somebody_holds_is_waited_for_and_not_sent_meanwhile(
+    database: str, filled: Connection, other: EmbeddingService
+) -> None:
+    gate = other.behaviour = Gate()
+    program = begun(database, other)
+    wait_until(lambda: gate.waiting >= 1, "a request to be held back")
+    with psycopg.connect(database) as holder:
+        holder.execute("update memory_plugin.memory_records set pin = true where content = 'car number 200'")
+        gate.reset(opened=True)
+        wait_until(lambda: len(other.sent) >= 299, "the others to be fetched")
+        # The swap asks for the table again and again meanwhile, and gives way.
+        waits = "select count(*) from pg_locks where not granted and relation = 'memory_plugin.memory_records'::regclass"
+        wait_until(lambda: filled.execute(waits).fetchone() != (0,), "the swap to wait for the table")
+    said = program.communicate(timeout=60)[0]
+    assert program.returncode == 0, said
+    assert dimensions(filled) == {384: 300}
+    assert max(other.sent.values()) == 1
+
+
 def test_two_runs_at_once_are_one(database: str, filled: Connection, other: EmbeddingService) -> None:
     gate = other.behaviour = Gate()
     program = begun(database, other)

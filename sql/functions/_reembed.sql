@@ -116,7 +116,7 @@ comment on function memory_plugin._reembed_pending(integer) is
 create or replace function memory_plugin._reembed_claim(
     p_most integer, out revision uuid, out namespaces text[], out ids uuid[], out hashes text[], out texts text[]
 )
-language plpgsql stable parallel unsafe security invoker
+language plpgsql volatile parallel unsafe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 declare
@@ -130,26 +130,34 @@ begin
         return;
     end if;
     revision := v_provider.revision;
+    -- What somebody holds could not be stored, and would be sent again and again.
+    with held as materialized (
+        select r.namespace, r.id, r.content, r.created_at, left(r.content, v_provider.max_characters) as cut
+        from _reembed_pending(least(p_most, v_provider.batch_size)) as e
+        inner join memory_records as r on e.namespace = r.namespace and e.id = r.id
+        where e.due
+        for no key update of r skip locked
+    ),
+
+    placed as (
+        select h.*, row_number() over (order by h.created_at, h.namespace, h.id) as place from held as h
+    )
+
     select
         array_agg(c.namespace order by c.place), array_agg(c.id order by c.place),
         array_agg(_embedding_hash(c.content) order by c.place),
         array_agg(v_provider.text_prefix || c.cut order by c.place)
     into namespaces, ids, hashes, texts
     from (
-        select d.*, sum(char_length(d.cut)) over (order by d.place) as characters
-        from (
-            select e.*, left(e.content, v_provider.max_characters) as cut, row_number() over () as place
-            from _reembed_pending(least(p_most, v_provider.batch_size)) as e
-            where e.due
-        ) as d
+        select p.*, sum(char_length(p.cut)) over (order by p.place) as characters from placed as p
     ) as c
     where c.place = 1 or c.characters <= 250000;
 end
 $function$;
 
 comment on function memory_plugin._reembed_claim(integer) is
-    'The next memories to fetch a second vector for. revision: of the provider, null when no change is under way; '
-    'ids: null when none is due.';
+    'The next memories to fetch a second vector for, locked. revision: of the provider, null when no change is under '
+    'way; ids: null when none is due, or others hold those that are.';
 
 create or replace function memory_plugin._reembed_settle(
     p_revision uuid, p_namespaces text[], p_ids uuid[], p_hashes text[], p_vectors text[], p_problem text

@@ -102,6 +102,7 @@ begin
     where c.place = 1 or c.characters <= 250000;
     if ids is null then
         action := 'done';
+        update embedding_state set lease_pid = null, lease_until = null where lease_pid = pg_backend_pid();
     end if;
 end
 $function$;

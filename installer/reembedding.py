@@ -137,7 +137,7 @@ class Change:
         """Fetch every vector, build the indexes, and swap; go round again while too much was written meanwhile."""
         self._index(state, "memory_records_unembedded_spare")
         while True:
-            self._fetch(_LEFT, lambda: self._batch(BATCH), ENOUGH)
+            self._fetch(_LEFT, self._next, ENOUGH)
             refused = store.number(
                 self._connection, "select count(*) from memory_plugin.reembedding_refused where tries >= 3"
             )
@@ -150,7 +150,7 @@ class Change:
             for name in _INDEXES:
                 self._index(state, name)
             self._connection.execute(f"vacuum (analyze) {_SPARE}")
-            self._fetch(_LEFT, lambda: self._batch(BATCH), ENOUGH)
+            self._fetch(_LEFT, self._next, ENOUGH)
             self._check()
             if self._swap(state.dimensions, REMAINDER):
                 return
@@ -160,7 +160,7 @@ class Change:
         """Fetch what was written in the last moments before the swap; return how many memories still wait."""
         query = "select coalesce((memory_plugin.embedding_status() ->> 'pending')::int, 0), true"
 
-        def batch() -> dict[str, Any]:
+        def batch(_failures: int) -> dict[str, Any]:
             told = self._call("call memory_plugin.embed_pending(1000)")
             # A sidecar may be at it already.
             outcome = "wait" if told["outcome"] == "elsewhere" else told["outcome"]
@@ -214,15 +214,24 @@ class Change:
         """Fetch some vectors from the provider to come."""
         return self._call("call memory_plugin._reembed_batch(%s, %s, null)", (most, probe))
 
-    def _fetch(self, count: str, batch: Callable[[], dict[str, Any]], enough: int) -> None:
+    def _next(self, failures: int) -> dict[str, Any]:
+        """Fetch some vectors; after failures fewer at a time, down to the one text that the provider may fail at."""
+        if failures:
+            told = self._batch(1, probe=True)
+            if told["outcome"] == "wait":
+                return told | {"probe": True}
+        return self._batch(max(1, BATCH >> 2 * failures))
+
+    def _fetch(self, count: str, batch: Callable[[int], dict[str, Any]], enough: int) -> None:
         """Call `batch` until at most `enough` are left, all of them due; a provider that fails is waited for."""
-        failures, said = 0, ""
+        waits, failures, said = 0, 0, ""
         shown: Meter
         with self._meter(store.number(self._connection, count)) as shown:
             while True:
-                told = batch()
+                told = batch(failures)
                 shown.advance(told["stored"])
-                failures = failures + 1 if told["outcome"] == "wait" else 0
+                waits = waits + 1 if told["outcome"] == "wait" else 0
+                failures = 0 if told["stored"] or not waits else failures + ("probe" not in told)
                 if told["outcome"] == "off":
                     raise UsageError("the change was ended by somebody else", hint="see memory-plugin reembed --help")
                 left, due = store.one(self._connection, count)
@@ -231,11 +240,12 @@ class Change:
                 if told["outcome"] == "done":
                     # What was refused a moment ago is tried again soon.
                     time.sleep(0.5)
-                elif failures:
+                elif waits:
                     if told["problem"] and told["problem"] != said:
                         said = told["problem"]
                         self._say(f"the embedding service fails, and is waited for: {said}")
-                    time.sleep(max(told["seconds"], min(0.5 * 2 ** min(failures - 1, 7), 60)))
+                    pause = max(told["seconds"], min(0.5 * 2 ** min(waits - 1, 7), 60))
+                    time.sleep(pause * random.uniform(1, 1.25))  # noqa: S311
 
     def _index(self, state: State, name: str) -> None:
         """Build an index beside the traffic, anew where a killed run left it unfinished."""

@@ -29,7 +29,8 @@ class Answer:
     """What became of a request."""
 
     # scope: None (every text has its vector), "some" (those without one are at fault), "texts" (the provider refuses
-    # these texts), "lost" (no usable answer: perhaps because of a text), "provider" (no text is at fault).
+    # these texts), "denied" (it refuses, perhaps because of a text), "lost" (no usable answer, perhaps because of a
+    # text), "unclear" (the same, and now it does not work without them either), "provider" (no text is at fault).
 
     def __init__(
         self, vectors: "list[str | None] | None" = None, scope: "str | None" = None, problem: "str | None" = None,
@@ -100,10 +101,14 @@ def _asked(
         return Answer(scope="texts", problem=problem + _words(body))
     if status >= 500 or status == 408:
         return Answer(scope="lost", problem=problem, retry_after=_retry_after(given))
-    hints = {401: ": the key is not accepted", 403: ": the key is not accepted", 404: ": no such path or model"}
+    hint = {401: ": the key is not accepted", 404: ": no such path or model"}.get(status, "")
+    if status == 403:
+        hint = _words(body) or ": the key is not accepted"
     if 300 <= status < 400:
-        problem += ": redirects are not followed"
-    return Answer(scope="provider", problem=problem + hints.get(status, ""), retry_after=_retry_after(given))
+        hint = ": redirects are not followed"
+    # A gateway or a moderation may refuse a text with any of these.
+    scope = "denied" if 400 <= status < 500 and status not in (401, 429) else "provider"
+    return Answer(scope=scope, problem=problem + hint, retry_after=_retry_after(given))
 
 
 def _words(body: bytes) -> str:
@@ -192,7 +197,7 @@ def query(plpy: Any, store: dict[str, Any], mark: str, text: str, post: Post) ->
     asked = provider["query_prefix"] + text[: provider["max_characters"]]
     answer = ask(provider, [asked], provider["query_timeout_ms"] / 1000, post, _ticker(plpy), kept["hosts"])
     if answer.scope is not None:
-        if answer.scope in ("lost", "provider"):
+        if answer.scope in ("denied", "lost", "provider"):
             kept["failures"] += 1
             pause = min(PAUSE_SECONDS * 2 ** (kept["failures"] - 1), MOST_PAUSE_SECONDS)
             kept["closed_until"] = time.monotonic() + pause * random.uniform(0.8, 1.2)  # noqa: S311
@@ -271,13 +276,20 @@ def _answer(
     if action == "probe":
         return ask(provider, [PROBE], min(provider["timeout_ms"] / 1000, PROBE_SECONDS), post, tick, hosts)
     answer = ask(provider, texts, provider["timeout_ms"] / 1000, post, tick, hosts)
-    if answer.scope in ("texts", "lost") and answer.retry_after is None:
-        check = ask(provider, [PROBE], min(provider["timeout_ms"] / 1000, PROBE_SECONDS), post, tick, hosts)
-        if check.scope is not None:
-            check.scope = "provider"
-            return check
-    if answer.scope == "lost" and answer.retry_after is not None:
-        answer.scope = "provider"
+    if answer.scope not in ("texts", "denied", "lost"):
+        return answer
+    if answer.retry_after is not None:
+        answer.scope = "unclear"
+        return answer
+    check = ask(provider, [PROBE], min(provider["timeout_ms"] / 1000, PROBE_SECONDS), post, tick, hosts)
+    if check.scope is None:
+        if answer.scope == "denied":
+            answer.scope = "texts"
+        return answer
+    if answer.scope != "lost":
+        check.scope = "provider"
+        return check
+    answer.scope, answer.retry_after = "unclear", check.retry_after
     return answer
 
 

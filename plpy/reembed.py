@@ -7,6 +7,8 @@ from typing import Any
 
 # A call begins no further request after this.
 CALL_SECONDS = 10.0
+# A provider of which one half is down loses texts that the other half takes.
+ASKED_AGAIN = 3
 
 # What embedding.py answers with: vectors, scope, problem, retry_after. No text: see whether the provider works.
 Fetch = Callable[[dict[str, Any], Sequence[str]], Any]
@@ -37,8 +39,14 @@ def refill(plpy: Any, most: int, probe: bool, fetch: Fetch) -> str:
         parts = [list(range(len(work["ids"])))]
         while parts:
             part = parts.pop()
-            answer = fetch(provider, [work["texts"][i] for i in part])
-            if answer.scope == "provider":
+            texts = [work["texts"][i] for i in part]
+            answer = fetch(provider, texts)
+            for _ in range(ASKED_AGAIN if len(part) == 1 else 0):
+                if answer.scope == "lost":
+                    answer = fetch(provider, texts)
+            # One that was asked for by itself may be what the provider fails at.
+            blamed = answer.scope == "unclear" and most == 1
+            if answer.scope in ("provider", "unclear") and not blamed:
                 return _told("wait", stored, answer)
             if answer.scope in ("texts", "lost") and len(part) > 1:
                 # One of them is at fault: find it by halves.
@@ -48,6 +56,8 @@ def refill(plpy: Any, most: int, probe: bool, fetch: Fetch) -> str:
             given = [[work[name][i] for i in part] for name in ("namespaces", "ids", "hashes")]
             stored += run(settle, [work["revision"], *given, vectors, answer.problem])[0]["stored"]
             plpy.commit()
+            if blamed:
+                return _told("wait", stored, answer)
         if stored >= most or time.monotonic() - began > CALL_SECONDS:
             return _told("more", stored)
 

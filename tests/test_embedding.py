@@ -159,6 +159,65 @@ def test_a_text_that_is_refused_is_put_aside_with_the_reason(
     assert embedding_service.sent == sent
 
 
+def at_once(conn: psycopg.Connection[Any], *, attempts: bool) -> None:
+    """Let the time go by after which the provider, and a text that it failed at, is tried again."""
+    conn.execute("update memory_plugin.embedding_state set retry_at = now() where retry_at is not null")
+    if attempts:
+        conn.execute("update memory_plugin.embedding_attempts set next_at = now()")
+
+
+@pytest.mark.servers("full")
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        service_module.refusing("automobile", 403),
+        service_module.refusing("automobile", 503, **{"Retry-After": "1"}),
+        service_module.crashing("automobile"),
+    ],
+    ids=["403", "503", "crash"],
+)
+def test_a_text_that_the_provider_fails_at_keeps_no_other_waiting_and_is_put_aside_in_the_end(
+    conn: psycopg.Connection[Any], embedding_service: EmbeddingService, trouble: Any
+) -> None:
+    configure(conn, embedding_service)
+    commit(conn)
+    embedding_service.behaviour = trouble
+
+    def rounds(*, attempts: bool, until: tuple[int, int]) -> Callable[[], bool]:
+        def one() -> bool:
+            embed(conn)
+            at_once(conn, attempts=attempts)
+            now = status(conn)
+            return (now["pending"], now["failed"]) == until
+
+        return one
+
+    # It is the oldest.
+    wait_until(rounds(attempts=False, until=(1, 0)), "the others to be embedded")
+    wait_until(rounds(attempts=True, until=(0, 1)), "the text to be put aside")
+    sent = embedding_service.sent[TEXTS[0]]
+    assert sent < 40
+    embed(conn)
+    assert embedding_service.sent[TEXTS[0]] == sent
+
+
+@pytest.mark.servers("full")
+def test_a_provider_that_is_half_dead_makes_no_text_a_failed_one(
+    conn: psycopg.Connection[Any], embedding_service: EmbeddingService
+) -> None:
+    configure(conn, embedding_service)
+    commit(conn)
+    embedding_service.behaviour = service_module.losing(5)
+
+    def done() -> bool:
+        embed(conn)
+        at_once(conn, attempts=True)
+        assert status(conn)["failed"] == 0
+        return bool(status(conn)["pending"] == 0)
+
+    wait_until(done, "every text to be embedded")
+
+
 @pytest.mark.servers("full")
 def test_no_snapshot_and_no_row_lock_is_held_while_the_provider_is_asked(
     database: str, conn: psycopg.Connection[Any], embedding_service: EmbeddingService

@@ -83,7 +83,9 @@ def test_each_text_gets_its_vector_also_in_another_order(service: EmbeddingServi
         (services.status(413), "texts", "HTTP 413"),
         (services.status(500), "lost", "HTTP 500"),
         (services.status(429, **{"Retry-After": "7"}), "provider", "HTTP 429"),
-        (services.status(404), "provider", "no such path or model"),
+        (services.status(404), "denied", "no such path or model"),
+        (services.status(403), "denied", "HTTP 403: so it is"),
+        (services.body(b"", 403), "denied", "the key is not accepted"),
         (services.status(302, Location="http://localhost:1/"), "provider", "redirects are not followed"),
         (services.dropped, "lost", "the connection was lost"),
         (services.body(b""), "lost", "not that of /v1/embeddings"),
@@ -107,6 +109,32 @@ def test_what_is_no_right_answer_is_named_and_blamed(
     assert answer.scope == scope
     assert words in str(answer.problem)
     assert service.requests == 1
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "scope", "retry_after"),
+    [
+        (services.refusing("dentist"), "texts", None),
+        (services.refusing("dentist", 403), "texts", None),
+        (services.refusing("dentist", 451), "texts", None),
+        (services.refusing("dentist", 500), "lost", None),
+        (services.status(400), "provider", None),
+        (services.status(403), "provider", None),
+        (services.status(404), "provider", None),
+        (services.status(500), "unclear", None),
+        (services.refusing("dentist", 503, **{"Retry-After": "7"}), "unclear", 7.0),
+        (services.crashing("dentist"), "unclear", None),
+        (services.refusing("dentist", 401), "provider", None),
+        (services.refusing("dentist", 429, **{"Retry-After": "7"}), "provider", 7.0),
+    ],
+)
+def test_a_harmless_word_tells_whether_a_text_or_the_provider_is_at_fault(
+    service: EmbeddingService, behaviour: services.Behaviour, scope: str, retry_after: float | None
+) -> None:
+    service.behaviour = behaviour
+    texts = ["a car", "a dentist"]
+    answer = embedding._answer(provider(endpoint(service)), texts, "embed", post, lambda: None, {})
+    assert (answer.scope, answer.retry_after) == (scope, retry_after)
 
 
 @pytest.mark.parametrize(

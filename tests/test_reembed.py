@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -15,7 +18,7 @@ from fixtures import embedding_service as service_module
 from fixtures.embedding_service import KEY, EmbeddingService, Reply, vector
 from fixtures.installing import settings_for
 from fixtures.sidecars import Sidecar, wait_until
-from memory_plugin.installer import api, cli
+from memory_plugin.installer import api, cli, reembedding
 from test_semantic import MEMORY_PLUGIN
 
 pytestmark = pytest.mark.servers("full")
@@ -332,11 +335,12 @@ def test_what_cannot_be_is_refused_and_changes_nothing(
     assert filled.execute("select memory_plugin.embedding_provider()").fetchone() == (None,)
 
 
+@pytest.mark.parametrize("code", [400, 403])
 def test_a_refused_memory_keeps_the_change_from_being_made_unless_it_may_be_left(
-    database: str, filled: Connection, other: EmbeddingService
+    database: str, filled: Connection, other: EmbeddingService, code: int
 ) -> None:
     filled.execute("select memory_plugin.commit_memory('team:a', 'an unspeakable word')")
-    other.behaviour = service_module.refusing("unspeakable")
+    other.behaviour = service_module.refusing("unspeakable", code)
     done = run(database, other)
     assert done.returncode == 29
     assert "refuses 1 memories" in done.stderr
@@ -347,6 +351,32 @@ def test_a_refused_memory_keeps_the_change_from_being_made_unless_it_may_be_left
     assert dimensions(filled) == {384: 300, None: 1}
     found = filled.execute("select reason from memory_plugin.embedding_failures()").fetchall()
     assert len(found) == 1
+
+
+def test_a_memory_that_the_model_fails_at_is_found_and_said(
+    database: str,
+    filled: Connection,
+    other: EmbeddingService,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    def hasty(seconds: float) -> None:
+        time.sleep(min(seconds, 0.1))
+
+    monkeypatch.setattr(reembedding, "time", SimpleNamespace(monotonic=time.monotonic, sleep=hasty))
+    key = tmp_path / "key"
+    key.write_text(KEY)
+    change = "update memory_plugin.memory_records set content = %s where content = 'boat number 1'"
+    filled.execute(change, ["an unspeakable word"])
+    other.behaviour = service_module.crashing("unspeakable")
+    assert cli.run([*arguments(database, other)[:-1], str(key)]) == 29
+    said = capsys.readouterr().err
+    assert "is waited for: the connection was lost" in said
+    assert "refuses 1 memories" in said
+    other.behaviour = service_module.losing(3)
+    assert cli.run([*arguments(database, other)[:-1], str(key), "--leave-refused"]) == 0
+    assert dimensions(filled) == {384: 299, None: 1}
 
 
 def test_a_memory_that_somebody_holds_is_waited_for_and_not_sent_meanwhile(
@@ -360,8 +390,8 @@ def test_a_memory_that_somebody_holds_is_waited_for_and_not_sent_meanwhile(
         gate.reset(opened=True)
         wait_until(lambda: len(other.sent) >= 299, "the others to be fetched")
         # The swap asks for the table again and again meanwhile, and gives way.
-        waits = "select count(*) from pg_locks where not granted and relation = 'memory_plugin.memory_records'::regclass"
-        wait_until(lambda: filled.execute(waits).fetchone() != (0,), "the swap to wait for the table")
+        waits = "select true from pg_locks where not granted and relation = 'memory_plugin.memory_records'::regclass"
+        wait_until(lambda: filled.execute(waits).fetchone(), "the swap to wait for the table")
     said = program.communicate(timeout=60)[0]
     assert program.returncode == 0, said
     assert dimensions(filled) == {384: 300}

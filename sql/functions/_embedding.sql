@@ -53,14 +53,15 @@ comment on function memory_plugin._embedding_pending(integer) is
     'The p_most oldest live memories without an embedding whose turn it is and that nobody else holds, locked.';
 
 create or replace function memory_plugin._embedding_blame(
-    p_namespaces text[], p_ids uuid[], p_hashes text[], p_alone boolean, p_problem text
+    p_namespaces text[], p_ids uuid[], p_hashes text[], p_alone boolean, p_problem text, p_most integer,
+    p_pause interval
 )
 returns void
 language sql volatile parallel unsafe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
     insert into embedding_attempts as a (namespace, id, content_hash, tries, alone, failed, next_at, reason)
-    select g.namespace, g.id, g.hash, p_alone::integer, true, false, now() + p_alone::integer * interval '5 seconds', p_problem
+    select g.namespace, g.id, g.hash, p_alone::integer, true, false, now() + p_alone::integer * p_pause, p_problem
     from unnest(p_namespaces, p_ids, p_hashes) as g (namespace, id, hash)
     order by g.namespace, g.id
     on conflict (namespace, id) do update
@@ -68,16 +69,20 @@ as $function$
         content_hash = excluded.content_hash,
         tries = case when a.content_hash = excluded.content_hash then a.tries else 0 end + excluded.tries,
         alone = true,
-        failed = a.content_hash = excluded.content_hash and a.tries + excluded.tries >= 3,
-        -- 5 s, then half a minute, each a little more or less.
+        failed = a.content_hash = excluded.content_hash and a.tries + excluded.tries >= p_most,
+        -- Six times as long after each try, at most ten minutes, each a little more or less.
         next_at = now() + excluded.tries * (0.8 + 0.4 * random())
-        * interval '5 seconds' * case when a.content_hash = excluded.content_hash then 6 ^ a.tries else 1 end,
+        * least(
+            p_pause * case when a.content_hash = excluded.content_hash then 6 ^ a.tries else 1 end,
+            interval '10 minutes'
+        ),
         reason = excluded.reason
 $function$;
 
-comment on function memory_plugin._embedding_blame(text[], uuid[], text[], boolean, text) is
-    'Note that the provider took everything but these. One that was sent alone (p_alone) has used up a try, and after '
-    'three is tried no more; of several sent together each is tried alone.';
+comment on function memory_plugin._embedding_blame(text[], uuid[], text[], boolean, text, integer, interval) is
+    'Note that the provider took everything but these. One that was sent alone (p_alone) has used up a try, is '
+    'left alone for p_pause and then longer, and after p_most tries is tried no more; of several sent together each is '
+    'tried alone.';
 
 create or replace function memory_plugin._embedded_query(
     p_query text, out embedding @extschema:vector@.vector, out degraded text

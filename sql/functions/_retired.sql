@@ -13,3 +13,5 @@ drop function if exists memory_plugin._check_search(
     text[], integer, memory_plugin._filter, double precision, double precision, double precision, double precision,
     integer
 );
+
+drop function if exists memory_plugin._embedding_blame(text[], uuid[], text[], boolean, text);

@@ -19,7 +19,7 @@ end
 $function$;
 
 comment on function memory_plugin.embedding_failures(integer) is
-    'The memories that the embedding provider refused three times, with its reason; lexical search finds them all the '
-    'same. retry_embeddings() gives them another chance. Errors: MP001 for a bad argument.';
+    'The memories that the embedding provider refused three times, or failed at ten times, with the reason; lexical '
+    'search finds them all the same. retry_embeddings() gives them another chance. Errors: MP001 for a bad argument.';
 
 revoke all on function memory_plugin.embedding_failures(integer) from public;

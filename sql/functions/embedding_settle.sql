@@ -62,14 +62,26 @@ begin
         select count(*) into v_stored from stored;
     end if;
     if scope = 'some' then
-        perform _embedding_blame(array_agg(g.namespace), array_agg(g.id), array_agg(g.hash), true, problem)
+        perform _embedding_blame(array_agg(g.namespace), array_agg(g.id), array_agg(g.hash), true, problem, 3, '5 s')
         from unnest(namespaces, ids, hashes, vectors) as g (namespace, id, hash, vector)
         where g.vector is null;
     elsif scope in ('texts', 'lost') then
-        perform _embedding_blame(namespaces, ids, hashes, cardinality(ids) = 1, problem);
+        -- A provider of which one half is down loses texts that the other half takes: more tries than for a refusal.
+        perform _embedding_blame(
+            namespaces, ids, hashes, cardinality(ids) = 1, problem, case scope when 'texts' then 3 else 10 end, '5 s'
+        );
+    elsif scope = 'unclear' and cardinality(ids) = 1 then
+        -- Sent alone, after the provider was found well again and again: perhaps it fails at this text. Others have
+        -- their turn first.
+        perform _embedding_blame(namespaces, ids, hashes, true, problem, 10, '1 min')
+        where (select s.failures >= 4 from embedding_state as s)
+            or exists (
+                select from embedding_attempts as a
+                where a.namespace = namespaces[1] and a.id = ids[1] and a.content_hash = hashes[1] and a.tries > 0
+            );
     end if;
 
-    if scope = 'provider' or (scope is not null and cardinality(ids) = 0) then
+    if scope in ('provider', 'unclear') or (scope is not null and cardinality(ids) = 0) then
         update embedding_state as s
         set
             failures = s.failures + 1,
@@ -106,7 +118,7 @@ comment on function memory_plugin.embedding_settle(
 ) is
     'A step of embed_pending: store the vectors of memories whose content is still the one that was sent, note what '
     'failed, and give the lease back; return how many were stored. scope: null, some (rows without a vector are at '
-    'fault), texts, lost or provider (who is).';
+    'fault), texts, lost, unclear or provider (who is).';
 
 revoke all on function memory_plugin.embedding_settle(
     uuid, text[], uuid[], text[], text[], text, text, double precision, double precision

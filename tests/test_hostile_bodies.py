@@ -100,6 +100,31 @@ def test_numbers_that_grow_when_they_are_written_cannot_bring_a_search_down(cont
         assert contract.found([name]) == []
 
 
+def test_numbers_short_to_send_and_long_to_return_are_bounded(contract: Contract, watch: Watch) -> None:
+    name = contract.name()
+    many, some = ('{"a":[' + ",".join(["1e308"] * count) + "]}" for count in (20_000, 13_000))
+    with watch.unchanged():
+        assert refused(contract.commit_body(name, memory(propagation=many)), "propagation", "4194304 bytes")
+    with watch.unchanged():
+        assert refused(contract.put(name, f'{{"kind":"team","metadata":{many}}}'), "metadata", "4194304 bytes")
+    for _ in range(2):
+        assert contract.commit_body(name, memory(propagation=some)).status == 201
+    with watch.quick():
+        assert contract.found([name]) == ["x"] * 2
+
+
+def test_more_distinct_words_than_an_index_holds_are_refused_and_tens_of_thousands_are_found(
+    contract: Contract, watch: Watch
+) -> None:
+    name = contract.name()
+    with watch.unchanged():
+        assert refused(contract.commit(name, " ".join(f"{number:x}q" for number in range(140_000))))
+    with watch.quick():
+        assert contract.commit(name, " ".join(f"{number:x}q" for number in range(60_000))).status == 201
+    with watch.quick():
+        assert len(contract.found([name], query=f"{59_999:x}q")) == 1
+
+
 def test_an_object_nested_too_deeply_to_be_read_is_refused_and_one_at_the_limit_is_kept(
     contract: Contract, watch: Watch
 ) -> None:

@@ -88,12 +88,17 @@ begin
     if jsonb_path_exists(p_value, 'strict $.**{500}') then
         raise exception using errcode = 'MP001', message = format('%s is nested more than 500 levels deep', p_field);
     end if;
+    -- 1e308 is five characters on the way in and 309 on the way out: a body of 1 MiB could become an answer of 54.
+    if octet_length(p_value::text) > 4194304 then
+        raise exception using errcode = 'MP001',
+            message = format('%s must take at most 4194304 bytes, its numbers written out', p_field);
+    end if;
 end
 $function$;
 
 comment on function memory_plugin._check_object(text, jsonb) is
     'Raise MP001 unless the value is null or a JSON object that a client can read: numbers within double '
-    'precision, at most 500 levels.';
+    'precision, at most 500 levels, 4 MiB.';
 
 create or replace function memory_plugin._check_embedding(p_embedding @extschema:vector@.vector)
 returns @extschema:vector@.vector

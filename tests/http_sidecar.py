@@ -39,14 +39,19 @@ class Answer(NamedTuple):
 
 
 @contextmanager
-def serving(database: str, log_file: Path, *, status: int | None = 200, **settings: str) -> Iterator[Sidecar]:
-    """Serve a database without installing anything; enter once health answers `status` (None: once it answers)."""
+def serving(
+    database: str, log_file: Path, *, status: int | None = 200, stderr: int | None = None, **settings: str
+) -> Iterator[Sidecar]:
+    """Serve a database without installing anything; enter once health answers `status` (None: once it answers).
+
+    `stderr` is a file descriptor to log to instead of the file.
+    """
     address = settings.setdefault("MEMORY_PLUGIN_LISTEN_ADDR", f"127.0.0.1:{free_port()}")
     command = [sys.executable, "-m", "memory_plugin.thin_api"]
     env = clean_env(MEMORY_PLUGIN_CONNINFO=database, **settings)
     with (
         log_file.open("wb") as log,
-        subprocess.Popen(command, env=env, stdout=log, stderr=log) as process,
+        subprocess.Popen(command, env=env, stdout=log, stderr=stderr or log) as process,
         httpx.Client(base_url=f"http://{address}", timeout=10, trust_env=False) as client,
     ):
         sidecar = Sidecar(f"http://{address}", database, client, process, log_file)

@@ -324,6 +324,25 @@ def test_a_database_that_does_not_answer_the_phone_is_a_quick_503(tmp_path: Path
                 assert_unavailable(answer)
 
 
+@pytest.mark.parametrize("kind", ["full", "closed pipe"])
+def test_a_log_that_takes_nothing_stops_nobody(own_server: Server, tmp_path: Path, kind: str) -> None:
+    if kind == "full":
+        reading, writing = None, os.open("/dev/full", os.O_WRONLY)
+    else:
+        reading, writing = os.pipe()
+    try:
+        with serving(own_server.url(), tmp_path / "stdout", stderr=writing) as sidecar:
+            if reading is not None:
+                os.close(reading)
+            with down(own_server, "fast"):
+                for _ in range(3):
+                    assert_unavailable(search(sidecar))
+                assert ask(sidecar, "GET", "/v1/health").json["status"] == "degraded"
+            recovers(sidecar)
+    finally:
+        os.close(writing)
+
+
 def test_a_killed_worker_is_replaced(sidecar: Sidecar) -> None:
     first = worker_pid(sidecar)
     os.kill(first, signal.SIGKILL)

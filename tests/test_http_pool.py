@@ -14,6 +14,7 @@ from fixtures.cluster import free_port
 from fixtures.server import Server
 from fixtures.sidecars import wait_until
 from memory_plugin.thin_api import pool as pool_module
+from memory_plugin.thin_api import wire
 from memory_plugin.thin_api.pool import ExhaustedError, FullError, Pool, SentAwayError, UnreachableError
 from memory_plugin.thin_api.wire import Link
 
@@ -89,6 +90,42 @@ def test_the_line_has_an_end_and_who_goes_first_is_not_kept_by_it(mute: str, mon
         pool.release_waiters()
         for thread in threads:
             thread.join(5)
+    finally:
+        pool.close()
+
+
+@pytest.mark.servers("embedded18")
+def test_no_error_ends_the_thread_that_connects(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcomes: list[Exception] = [RuntimeError("can't start new thread"), MemoryError()]
+
+    def connect(conninfo: str, seconds: int) -> Link:
+        if outcomes:
+            raise outcomes.pop()
+        return wire.connect(conninfo, seconds)
+
+    monkeypatch.setattr(pool_module, "connect", connect)
+    pool, changes = started(server.url())
+    try:
+        wait_until(lambda: changes[-1:] == [(True, "")], "a connection")
+        pool.release(pool.acquire(monotonic() + LONG))
+    finally:
+        pool.close()
+
+
+@pytest.mark.servers("embedded18")
+def test_no_error_ends_the_thread_that_closes(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError
+
+    pool, _ = started(server.url())
+    try:
+        bad, good = pool.acquire(monotonic() + LONG), pool.acquire(monotonic() + LONG)
+        with bad.conn, good.conn:
+            monkeypatch.setattr(bad.conn, "cancel_safe", fails)
+            pool.discard(bad, cancel=True)
+            pool.discard(good)
+            wait_until(lambda: good.conn.closed, "the second one's end")
+            assert bad.conn.closed
     finally:
         pool.close()
 

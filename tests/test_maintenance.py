@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +17,7 @@ from fixtures.cluster import free_port
 from fixtures.server import Server
 from fixtures.sidecars import wait_until
 from http_sidecar import ask, health, serving, stopped
+from memory_plugin.thin_api import maintenance
 from memory_plugin.thin_api.maintenance import BATCH, Maintenance
 
 LOCK = "select pg_advisory_xact_lock(hashtextextended('memory_plugin.maintain', 0))"
@@ -111,6 +113,24 @@ def test_with_the_setting_0_nothing_is_swept_and_the_role_is_looked_at_all_the_s
 def upkeep() -> Callable[[str], Maintenance]:
     """Return a maker of clocks that only tick when told, for the outcomes of single rounds."""
     return lambda conninfo: Maintenance(conninfo, 0)
+
+
+def test_no_error_ends_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+
+    def connect(*_: object) -> None:
+        tried.append(threading.current_thread().name)
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(maintenance, "connect", connect)
+    monkeypatch.setattr(maintenance, "FIRST_RETRY", 0.01)
+    clock = Maintenance("", 0)
+    clock.start()
+    try:
+        wait_until(lambda: tried.count("maintenance") >= 3, "the clock to try again")
+        assert clock.round() == "RuntimeError"
+    finally:
+        clock.close()
 
 
 def test_a_round_says_what_kept_it_and_the_next_one_mends_itself(

@@ -86,8 +86,7 @@ class Embedding:
                 # Those who commit together are embedded together.
                 self._closing.wait(LEAST_PAUSE)
             self._woken.clear()
-        if self._link is not None:
-            self._link.conn.close()
+        self._give_back()
 
     def round(self) -> tuple[float, bool]:
         """Embed what there is; return how long to pause, and whether to be deaf to wakers meanwhile."""
@@ -106,7 +105,7 @@ class Embedding:
             return (OFF_SECONDS, True) if missing else self._failed(error.sqlstate, LOST_SECONDS)
         except ExpiredError:
             if self._link is not None:
-                with suppress(psycopg.Error):
+                with suppress(Exception):
                     self._link.conn.cancel_safe(timeout=1.0)
             self._give_back()
             return self._failed("deadline", LOST_SECONDS)
@@ -144,9 +143,10 @@ class Embedding:
         return pause, True
 
     def _give_back(self) -> None:
-        if self._link is not None:
-            self._link.conn.close()
-            self._link = None
+        link, self._link = self._link, None
+        if link is not None:
+            with suppress(Exception):
+                link.conn.close()
 
     def _note(self, trouble: str) -> None:
         if trouble == self._trouble:

@@ -9,6 +9,7 @@ import json
 import logging
 import sys
 import threading
+from contextlib import suppress
 from datetime import datetime, timezone
 from time import monotonic
 
@@ -38,9 +39,11 @@ def log(event: str, *, level: str = "info", **facts: object) -> None:
     else:
         pairs = "".join(f" {key}={_shown(value)}" for key, value in facts.items())
         line = f"{now} memory-plugin {'' if level == 'info' else level.upper() + ' '}{event}{pairs}"
-    # One write, so that lines of several threads do not mix.
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
+    # A log that takes nothing, on a full disk or with nobody at the pipe's other end, is no reason to serve nobody.
+    with suppress(OSError, ValueError):
+        # One write, so that lines of several threads do not mix.
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
 
 
 def log_failure(**facts: object) -> None:

@@ -66,7 +66,7 @@ class Maintenance:
                     superuser = link.run(_ROLE, (), monotonic() + BATCH_SECONDS) == b"on"
                 finally:
                     link.conn.close()
-            except (psycopg.Error, OSError, SqlError, LostError, ExpiredError):
+            except Exception:
                 # The pool says what is wrong with the database.
                 self._closing.wait(FIRST_RETRY)
                 continue
@@ -78,9 +78,9 @@ class Maintenance:
         """Sweep all that there is; return "" or, in a word, what kept it from that."""
         try:
             link = connect(self._conninfo, CONNECT_SECONDS)
-        except (psycopg.Error, OSError):
+        except Exception as error:
             self.rounds["failed"] += 1
-            return "unreachable"
+            return "unreachable" if isinstance(error, (psycopg.Error, OSError)) else type(error).__name__
         try:
             outcome, trouble = self._batches(link), ""
         except SqlError as error:
@@ -94,7 +94,8 @@ class Maintenance:
             # Whatever it is, the next round may do better.
             outcome, trouble = "failed", type(error).__name__
         finally:
-            link.conn.close()
+            with suppress(Exception):
+                link.conn.close()
         self.rounds[outcome] += 1
         return trouble
 
@@ -123,5 +124,5 @@ class Maintenance:
 
 def _cancel(link: Link) -> None:
     # A server that cannot be told to stop cannot be helped.
-    with suppress(psycopg.Error):
+    with suppress(Exception):
         link.conn.cancel_safe(timeout=CANCEL_SECONDS)

@@ -14,11 +14,10 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
 from time import monotonic
 from typing import NamedTuple
-
-import psycopg
 
 from memory_plugin.thin_api.wire import Link, connect
 
@@ -184,7 +183,8 @@ class Pool:
                 continue
             try:
                 link = connect(self._conninfo, CONNECT_SECONDS)
-            except (psycopg.Error, OSError) as error:
+            # Whatever it is: were this thread to end, nobody would ever connect again.
+            except Exception as error:
                 self._note_failure(error)
                 self._closing.wait(RETRY_EVERY)
                 continue
@@ -218,10 +218,9 @@ class Pool:
     def _bury(self) -> None:
         while (grave := self._graves.get()) is not None:
             link, cancel = grave
-            try:
+            # A server that cannot be told to stop cannot be helped, and the next grave waits.
+            with suppress(Exception):
                 if cancel:
                     link.conn.cancel_safe(timeout=CANCEL_SECONDS)
-            except psycopg.Error:
-                pass  # A server that cannot be told to stop cannot be helped.
-            finally:
+            with suppress(Exception):
                 link.conn.close()

@@ -3,7 +3,8 @@
 python bench/plots.py [--results DIR]
 
 Reads DIR/*.json, bench/results if none is named, and writes a PNG beside each figure that is there: latency against
-the size of the namespace, recall against latency, what is found of LoCoMo, throughput. Measures nothing.
+the size of the namespace, by embedding and by words, recall against latency, what is found of LoCoMo, throughput.
+Measures nothing.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ STYLES: dict[str, dict[str, Any]] = {
     "HNSW, no filter": {"color": "#aaaaaa", "marker": ".", "linestyle": "--"},
     "LangGraph PostgresStore": {"color": "#2e8b57", "marker": "^"},
     "mem0 pgvector": {"color": "#9b6bb3", "marker": "x"},
+    "pg_textsearch": {"color": "#d98e04", "marker": "P"},
 }
 
 
@@ -56,6 +58,35 @@ def latency(result: dict[str, Any]) -> Figure:
     figure.legend(loc="lower center", ncols=4, frameon=False, fontsize=9)
     figure.suptitle(f"Search by embedding, {result['dimensions']} dimensions, 10 results", fontsize=11)
     figure.tight_layout(rect=(0, 0.12, 1, 1))
+    return figure
+
+
+def lexical(result: dict[str, Any]) -> Figure:
+    """Draw the latency of questions of five words, and what of BM25 is found, against the size of the namespace."""
+    figure, axes = plt.subplots(1, 3, figsize=(13, 4.4))
+    # The first class of question; namespaces of which every system was told.
+    asked = {of["rows"]: of["classes"][0]["systems"] for of in result["namespaces"]}
+    for name in _order(result["systems"]):
+        of = {rows: systems[name] for rows, systems in sorted(asked.items()) if name in systems}
+        for place, key in zip(axes, ("p50_ms", "p95_ms", "overlap"), strict=True):
+            found = {rows: figures[key] for rows, figures in of.items() if key in figures}
+            place.plot(list(found), list(found.values()), label=name if place is axes[0] else None, **_style(name))
+    for place, label in zip(
+        axes, ("median latency, ms", "95th percentile, ms", "share of the ten best by BM25"), strict=True
+    ):
+        place.set_xscale("log")
+        place.set_xlabel("memories in the namespace searched")
+        place.set_ylabel(label)
+        _bare(place)
+    _logarithmic(axes[0])
+    _logarithmic(axes[1])
+    axes[2].set_ylim(0, 1.04)
+    figure.legend(loc="lower center", ncols=4, frameon=False, fontsize=9)
+    figure.suptitle(
+        f"Search by five words of a memory, vocabulary of {result['vocabulary']:,} words by Zipf's law, 10 results",
+        fontsize=11,
+    )
+    figure.tight_layout(rect=(0, 0.1, 1, 1))
     return figure
 
 
@@ -171,6 +202,7 @@ def _bare(axes: Axes) -> None:
 PICTURES: dict[str, tuple[str, Callable[[dict[str, Any]], Figure]]] = {
     "latency.png": ("compare", latency),
     "recall.png": ("compare", recall),
+    "lexical.png": ("lexical", lexical),
     "locomo.png": ("compare_locomo", locomo),
     "throughput.png": ("throughput", throughput),
 }

@@ -70,6 +70,28 @@ def semantic(result: dict[str, Any]) -> Iterator[Line]:
         yield Line(f"{label}, recall@10 of all classes", "", table["mean_recall"], remark=remark)
 
 
+def lexical(result: dict[str, Any]) -> Iterator[Line]:
+    """Yield the lines of bench/lexical.py."""
+    for namespace in result["namespaces"]:
+        label = namespace["name"].partition(":")[2].replace("of-", "").replace("-", " ")
+        for of_class in namespace["classes"]:
+            systems = of_class["systems"]
+            ours = systems[OURS]
+            remark = f"max {ours['max_ms']:.0f} ms"
+            if "equal" in ours:
+                remark += f", exact BM25 {ours['equal']:.3f}, short {ours['short']}"
+            if "exact" in ours:
+                remark += f", says exact {ours['exact']:.2f}"
+            measured = f"{label} rows, {of_class['class']}: p95"
+            others = [name for name in systems if name != OURS] or [""]
+            for name in others:
+                of = systems.get(name, {})
+                beside = f"; max {of['max_ms']:.0f}, exact BM25 {of.get('equal', 0):.3f}" if of else ""
+                yield Line(measured, "ms", ours["p95_ms"], name, of.get("p95_ms"), remark=remark + beside)
+    for name, why in result["skipped"].items():
+        yield Line(f"skipped {name}: {why}", "", 0)
+
+
 def compare_locomo(result: dict[str, Any]) -> Iterator[Line]:
     """Yield the lines of bench/compare_locomo.py."""
     for way, ours in result["found"][OURS].items():
@@ -100,6 +122,8 @@ def throughput(result: dict[str, Any]) -> Iterator[Line]:
     for name, of in result["operations"].items():
         other = of.get("yardstick", {})
         remark = f"p99 {of[OURS]['p99_ms']:.1f}" + (f" : {other['p99_ms']:.1f} ms" if other else " ms")
+        if "rows" in of[OURS]:
+            remark += f", rows {of[OURS]['rows']:.1f}" + (f" : {other['rows']:.1f}" if "rows" in other else "")
         if "recall" in of[OURS]:
             remark += f", recall {of[OURS]['recall']:.3f}" + (f" : {other['recall']:.3f}" if other else "")
         beside = "a compiled sidecar, plain SQL" if other else ""
@@ -109,6 +133,7 @@ def throughput(result: dict[str, Any]) -> Iterator[Line]:
 BENCHES: dict[str, Callable[[Any], Iterator[Line]]] = {
     "compare": compare,
     "compare_locomo": compare_locomo,
+    "lexical": lexical,
     "locomo": locomo,
     "semantic": semantic,
     "sidecar_overhead": sidecar_overhead,

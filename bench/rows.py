@@ -66,7 +66,7 @@ def make(sizes: dict[int, int], dimensions: int, *, seed: int = 20261) -> Rows:
     )
     centres = _unit(rng.standard_normal((TOPICS, dimensions), dtype=np.float32))
     vectors = _near(centres[topic], rng)
-    vocabulary = np.array([_word(number) for number in range(WORDS)])
+    vocabulary = np.array([word(number) for number in range(WORDS)])
     weights = 1 / np.arange(1, WORDS + 1)
     lengths_in_words = rng.integers(8, 40, len(space))
     drawn = rng.choice(WORDS, int(lengths_in_words.sum()), p=weights / weights.sum())
@@ -87,7 +87,7 @@ def ask(rows: Rows, size: int, count: int, *, seed: int) -> list[Question]:
         vector = _near(rows.vectors[row][None, :], rng)[0]
         near = rows.vectors[inside] @ vector
         tenth = np.partition(near, -10)[-10] if len(inside) >= 10 else near.min()
-        words = [*rng.choice(rows.contents[row].split(), 3), *(_word(int(rng.integers(50, 2000))) for _ in range(2))]
+        words = [*rng.choice(rows.contents[row].split(), 3), *(word(int(rng.integers(50, 2000))) for _ in range(2))]
         asked.append(
             Question(
                 namespace=rows.names[place],
@@ -129,7 +129,7 @@ def _unit(vectors: Floats) -> Floats:
     return vectors / lengths
 
 
-def _word(number: int) -> str:
+def word(number: int) -> str:
     """Return a pronounceable word of its own for a number."""
     consonants, vowels = "bdfgklmnprstvz", "aeiou"
     word = ""

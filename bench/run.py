@@ -4,8 +4,8 @@ python bench/run.py [--server-url URL] [--size tiny|quick|full] [--results DIR] 
 
 `make bench` runs it at the quick size, `make bench BENCH=full` at the full one. Without a URL an embedded server is
 started for as long; databases are made on it and dropped. Each bench is a program of its own and can be run by itself;
-its figures stand in DIR/NAME.json, its words go where this program's go. A bench whose data or package is not there is
-left out, and the end says which and why. LoCoMo is read from $LOCOMO_DIR.
+its figures stand in DIR/NAME.json, the seconds that each took in DIR/run.json, its words go where this program's go. A
+bench whose data or package is not there is left out, and the end says which and why. LoCoMo is read from $LOCOMO_DIR.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ EVERY_SIZE = {size: ("--size", size) for size in SIZES}
 BENCHES = (
     Bench("compare", COMMON, EVERY_SIZE),
     Bench("semantic", COMMON, EVERY_SIZE),
+    Bench("lexical", COMMON, EVERY_SIZE),
     Bench("compare_locomo", COMMON, dict.fromkeys(SIZES, ()), needs="LOCOMO_DIR"),
     Bench(
         "locomo",
@@ -61,8 +62,12 @@ BENCHES = (
     Bench(
         "sidecar_overhead",
         ("--database-url", "{store}"),
-        {"tiny": ("--requests", "20"), "quick": ("--requests", "1000"), "full": ("--requests", "5000")},
-        dimensions=384,
+        {
+            "tiny": ("--requests", "20", "--seconds", "0.1"),
+            "quick": ("--requests", "500", "--seconds", "1"),
+            "full": ("--requests", "5000"),
+        },
+        dimensions=1536,
         prints_json=True,
     ),
     Bench(
@@ -114,6 +119,15 @@ def run(bench: Bench, size: str, server_url: str, results: Path, yardstick: str)
     return "" if target.is_file() else "it wrote no figures"
 
 
+def note(results: Path, name: str, size: str, seconds: float) -> None:
+    """Say how long a bench took, and write it beside what earlier runs took."""
+    sys.stderr.write(f"{name}: {seconds:.0f} s\n")
+    target = results / "run.json"
+    noted = json.loads(target.read_text()) if target.is_file() else {}
+    noted[name] = {"size": size, "seconds": round(seconds, 1)}
+    target.write_text(json.dumps(dict(sorted(noted.items())), indent=1) + "\n")
+
+
 def chosen(only: str) -> Iterator[Bench]:
     """Yield the benches named, all for an empty text; an unknown name is an error."""
     names = [name for name in only.split(",") if name]
@@ -144,7 +158,9 @@ def main() -> int:
             start = time.monotonic()
             if why := run(bench, options.size, url, options.results, options.yardstick):
                 failed[bench.name] = why
-            sys.stderr.write(f"{bench.name}: {time.monotonic() - start:.0f} s\n")
+            if bench.name == "throughput" and not options.yardstick:
+                skipped["the other sidecar of throughput"] = "BENCH_YARDSTICK names no program"
+            note(options.results, bench.name, options.size, time.monotonic() - start)
     sys.stdout.write(report.table(options.results, [bench.name for bench in benches]))
     sys.stdout.writelines(f"skipped {name}: {why}\n" for name, why in skipped.items())
     sys.stdout.writelines(f"FAILED {name}: {why}\n" for name, why in failed.items())

@@ -19,7 +19,7 @@ from psycopg.conninfo import conninfo_to_dict
 from memory_plugin.installer import api, embedded, settings
 
 # What an operator would set; the packaged defaults are for a laptop of long ago. Checkpoints would fall into timings.
-_TUNING = {"shared_buffers": "1GB", "max_wal_size": "8GB", "checkpoint_timeout": "30min", "autovacuum": "off"}
+TUNING = {"shared_buffers": "1GB", "max_wal_size": "8GB", "checkpoint_timeout": "30min", "autovacuum": "off"}
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def server(url: str | None = None) -> Iterator[str]:
     home.chmod(0o755)
     try:
         with embedded.start(home, state_dir=home) as first, psycopg.connect(first.url, autocommit=True) as conn:
-            for name, value in _TUNING.items():
+            for name, value in TUNING.items():
                 conn.execute(sql.SQL("alter system set {} = {}").format(sql.Identifier(name), sql.Literal(value)))
         with embedded.start(home, state_dir=home) as own:
             yield own.url

@@ -63,14 +63,14 @@ def any_word(text: str) -> str:
 
 
 @contextmanager
-def graphs_away(conn: psycopg.Connection[Any], schema: str, tables: str = "%") -> Iterator[None]:
-    """Drop the HNSW indexes of some tables, and make them again at the end, with memory and both cores."""
+def indexes_away(conn: psycopg.Connection[Any], schema: str, tables: str = "%", method: str = "hnsw") -> Iterator[None]:
+    """Drop the indexes of a method of some tables, and make them again at the end, with memory and both cores."""
     found = conn.execute(
         "select i.indexrelid::regclass::text, pg_get_indexdef(i.indexrelid) from pg_index as i "
         "inner join pg_class as c on c.oid = i.indexrelid inner join pg_am as a on a.oid = c.relam "
         "inner join pg_class as t on t.oid = i.indrelid inner join pg_namespace as n on n.oid = t.relnamespace "
-        "where a.amname = 'hnsw' and n.nspname = %s and t.relname like %s order by 1",
-        [schema, tables],
+        "where a.amname = %s and n.nspname = %s and t.relname like %s order by 1",
+        [method, schema, tables],
     ).fetchall()
     for name, _ in found:
         conn.execute(f"drop index {name}".encode())
@@ -92,7 +92,7 @@ class Ours:
 
     def load(self) -> None:
         """Take over the rows of bench_rows."""
-        with graphs_away(self.conn, "memory_plugin"):
+        with indexes_away(self.conn, "memory_plugin"):
             self.conn.execute(
                 "insert into memory_plugin.memory_namespaces (name, kind) "
                 "select distinct namespace, 'team' from bench_rows"
@@ -153,7 +153,7 @@ class Plain:
         self.conn.execute("create index on plain (namespace)")
         self.conn.execute("create index on plain using gin (content_tsv)")
         self.conn.execute("create index on plain using hnsw (embedding vector_cosine_ops)")
-        with graphs_away(self.conn, "public", "plain"):
+        with indexes_away(self.conn, "public", "plain"):
             self.conn.execute(
                 "insert into plain (id, namespace, content, kind, source, embedding) "
                 "select id, namespace, content, 'fact', 'agent', embedding from bench_rows"
@@ -251,7 +251,7 @@ class LangGraph:
 
     def load(self) -> None:
         """Take over the rows of bench_rows."""
-        with connect(self.url) as conn, graphs_away(conn, "public", "store_vectors"):
+        with connect(self.url) as conn, indexes_away(conn, "public", "store_vectors"):
             conn.execute(
                 "insert into store (prefix, key, value) "
                 "select replace(namespace, ':', '.'), id::text, jsonb_build_object('text', content) from bench_rows"
@@ -315,7 +315,7 @@ class Mem0:
 
     def load(self) -> None:
         """Take over the rows of bench_rows, its payload as its Memory class writes it."""
-        with connect(self.url) as conn, graphs_away(conn, "public", "mem0_memories"):
+        with connect(self.url) as conn, indexes_away(conn, "public", "mem0_memories"):
             conn.execute(
                 "insert into mem0_memories (id, vector, payload) "
                 "select id, embedding, jsonb_build_object('data', content, 'text_lemmatized', content, "

@@ -10,8 +10,8 @@ rest in teams of a fortieth and workspaces of a hundred. Without PROGRAM that ha
 
 One process keeps --clients connections busy (it asks again as an answer arrives). Both systems are measured in turn, a
 few seconds at a time, so that whatever slows the machine slows both; printed are medians over the rounds. Searches name
-a workspace and its team; questions are three words of one memory; embeddings are near one. recall is the share of the
-ten nearest, by brute force, among the ten returned.
+a workspace and its team; questions are three words of one memory; embeddings are near one. rows: how many a search
+gives back; recall: the share of the ten nearest, by brute force, among them.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ PLAIN_INDEXES = (
     "create index on memory_records using gin (content_tsv)",
     "create index on memory_records using hnsw (embedding vector_cosine_ops)",
 )
-OPERATIONS = ("listing", "query", "embedding", "commit", "commit with embedding")
+SEARCHES = ("listing", "query", "embedding")
+OPERATIONS = (*SEARCHES, "commit", "commit with embedding")
 REQUESTS_A_KIND = 400
 
 
@@ -134,14 +135,17 @@ def load(url: str, made: Data, schema: str) -> None:
                 copy.write_row((identifier, namespace, content, "fact", "agent", moment, literal(vector)))
 
 
-def recall(port: int, made: Data) -> float:
-    """Return the mean share of the true ten nearest among the ten returned."""
-    _, bodies = press(port, made.requests["embedding"], 1, 0, keep=True)
-    shares = []
-    for body, nearest in zip(bodies, made.nearest, strict=True):
-        found = {memory["content"] for memory in json.loads(body)["memories"]}
-        shares.append(len(found & nearest) / len(nearest))
-    return statistics.mean(shares)
+def returned(port: int, made: Data, name: str) -> dict[str, float]:
+    """Return the mean number of rows of a kind of search and, by embedding, of the true ten nearest among them."""
+    if name not in SEARCHES:
+        return {}
+    _, bodies = press(port, made.requests[name], 1, 0, keep=True)
+    found = [[memory["content"] for memory in json.loads(body)["memories"]] for body in bodies]
+    figures = {"rows": round(statistics.mean(map(len, found)), 2)}
+    if name == "embedding":
+        shares = [len(near.intersection(rows)) / len(near) for rows, near in zip(found, made.nearest, strict=True)]
+        figures["recall"] = round(statistics.mean(shares), 4)
+    return figures
 
 
 @contextmanager
@@ -218,7 +222,7 @@ def main() -> int:
             plain(url, made, options.dimensions)
             ports["yardstick"] = stack.enter_context(serving([options.yardstick], as_url(url)))
         else:
-            sys.stdout.write("skipped: the other sidecar (--yardstick PROGRAM)\n")
+            sys.stdout.write("skipped the other sidecar: --yardstick names no program\n")
         for name in ("memory_bench_ours", "memory_bench_plain")[: len(ports)]:
             with psycopg.connect(options.server_url, dbname=name, autocommit=True) as conn:
                 conn.execute("vacuum analyze")
@@ -249,7 +253,7 @@ def measure(ports: dict[str, int], made: Data, options: argparse.Namespace) -> d
                 "requests_s": round(statistics.median(one.requests_s for one in all_rounds), 1),
                 "p50_ms": round(statistics.median(statistics.median(one.latencies) for one in all_rounds), 2),
                 "p99_ms": round(statistics.median(np.percentile(one.latencies, 99) for one in all_rounds), 2),
-                **({"recall": round(recall(ports[system], made), 4)} if name == "embedding" else {}),
+                **returned(ports[system], made, name),
             }
             for system, all_rounds in rounds.items()
         }
@@ -264,14 +268,16 @@ def measure(ports: dict[str, int], made: Data, options: argparse.Namespace) -> d
 
 def report(figures: dict[str, Any]) -> None:
     """Print the figures as a table."""
-    sys.stdout.write(f"{'':24}{'system':16}{'requests/s':>11}{'p50 ms':>9}{'p99 ms':>9}{'recall':>8}{'ratio':>7}\n")
+    sys.stdout.write(
+        f"{'':24}{'system':16}{'requests/s':>11}{'p50 ms':>9}{'p99 ms':>9}{'rows':>7}{'recall':>8}{'ratio':>7}\n"
+    )
     for name, systems in figures["operations"].items():
         for system in (key for key in systems if key != "ratio"):
             one = systems[system]
             ratio = systems.get("ratio", "") if system == "memory-plugin" else ""
             sys.stdout.write(
                 f"{name:24}{system:16}{one['requests_s']:>11}{one['p50_ms']:>9}{one['p99_ms']:>9}"
-                f"{one.get('recall', ''):>8}{ratio:>7}\n"
+                f"{one.get('rows', ''):>7}{one.get('recall', ''):>8}{ratio:>7}\n"
             )
 
 

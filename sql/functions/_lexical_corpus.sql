@@ -2,67 +2,42 @@ create or replace function memory_plugin._lexical_rows(p_namespaces text[], p_li
 returns bigint
 language plpgsql stable parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
+-- One plan for every call: a walk along an index that is cut off where it has gone far enough.
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
 as $function$
-declare
-    v_rows bigint;
 begin
-    execute
-        'select count(*) from ('
-        '    select from memory_plugin.memory_records as r where r.namespace = any ($1) limit $2'
-        ') as n'
-    into v_rows
-    using p_namespaces, p_limit;
-    return v_rows;
+    return (
+        select count(*) from (select from memory_records as r where r.namespace = any (p_namespaces) limit p_limit) as n
+    );
 end
 $function$;
 
 comment on function memory_plugin._lexical_rows(text[], integer) is
     'How many memories the namespaces hold, up to p_limit.';
 
-create or replace function memory_plugin._lexical_total(
-    p_namespaces text[], p_most integer, out total double precision, out octets double precision
-)
-language plpgsql stable parallel safe security invoker
+create or replace function memory_plugin._lexical_planned(p_namespaces text[])
+returns double precision
+-- explain is for volatile functions only.
+language plpgsql volatile parallel unsafe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 declare
-    v_spread record;
+    v_plan json;
 begin
-    if _lexical_rows(p_namespaces, 20001) > 20000 then
-        -- Random ids are spread evenly, so how far the first thousand reach says how many there are: they need no
-        -- counting when they are plainly more than p_most, and plainly random.
-        execute
-            'select sum(1000 / s.reach) as total, min(s.middle / s.reach) as least, max(s.middle / s.reach) as most '
-            'from unnest($1) as n (name) '
-            'cross join lateral ('
-            '    select '
-            '        greatest(max(i.at), 1e-9) as reach, percentile_cont(0.5) within group (order by i.at) as middle '
-            '    from ('
-            '        select (''x'' || left(r.id::text, 8))::bit(32)::bigint / 4294967296.0::double precision as at '
-            '        from memory_plugin.memory_records as r where r.namespace = n.name order by r.id limit 1000'
-            '    ) as i having count(*) = 1000'
-            ') as s'
-        into v_spread
-        using p_namespaces;
-        if (v_spread.least > 0.4 and v_spread.most < 0.6 and v_spread.total > 1.5 * p_most)
-            or _lexical_rows(p_namespaces, p_most + 1) > p_most
-        then
-            select greatest(p_most, least(v_spread.total, c.reltuples)) into total
-            from pg_class as c where c.oid = 'memory_plugin.memory_records'::regclass;
-            return;
-        end if;
-    end if;
-    execute
-        'select count(*), avg(octet_length(r.content)) from memory_plugin.memory_records as r '
-        'where r.namespace = any ($1) and (r.expires_at is null or r.expires_at > now())'
-    into total, octets
-    using p_namespaces;
+    execute format(
+        'explain (format json) select from memory_plugin.memory_records as r where r.namespace = any (%L::text[])',
+        p_namespaces
+    )
+    into v_plan;
+    return (v_plan #>> '{0,Plan,Plan Rows}')::double precision;
 end
 $function$;
 
-comment on function memory_plugin._lexical_total(text[], integer) is
-    'How many live memories the namespaces hold, and their average size; beyond p_most an estimate, expired ones '
-    'included, and no size.';
+comment on function memory_plugin._lexical_planned(text[]) is
+    'How many memories the planner expects in the namespaces, from the statistics of the last analyze.';
 
 create or replace function memory_plugin._lexical_sample(
     p_namespaces text[],
@@ -73,61 +48,155 @@ create or replace function memory_plugin._lexical_sample(
     out average_length double precision,
     out shares double precision[]
 )
-language plpgsql stable parallel safe security invoker
+language plpgsql stable parallel unsafe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 declare
-    v_total record;
-    v_live double precision;
-    v_octets double precision;
     v_shares text;
+    v_planned double precision := _lexical_planned(p_namespaces);
+    v_pages double precision;
+    v_part double precision;
+    v_live double precision;
+    -- Two lexemes that no parser makes: of an `and` that is not met the rank is 1e-20, which normalisation 2 divides by
+    -- the number of words.
+    c_words constant text :=
+        'coalesce(round(1e-20 / nullif(ts_rank(''{1,1,1,1}'', s.t, $t$'' '' & ''  ''$t$, 2), 0)), 0)';
 begin
-    v_total := _lexical_total(p_namespaces, p_most);
-    counted := v_total.octets is not null or v_total.total = 0;
     select string_agg(
         format('coalesce(sum(w.weight) filter (where w.t @@ %L::tsquery) / sum(w.weight), 0)', u.term),
         ', ' order by u.place
     )
     into v_shares
     from unnest(p_terms) with ordinality as u (term, place);
-    -- The first ids of a namespace are a sample of it. What stands for the rest of a larger one weighs more.
+
+    counted := v_planned <= 1.5 * p_most and _lexical_rows(p_namespaces, p_most + 1) <= p_most;
+    if not counted then
+        -- Pages of chance, since ids and times may follow an order of their own: enough for 1,500 of these memories, but
+        -- no more than 5,000 pages.
+        select greatest(c.relpages, 1) into v_pages
+        from pg_class as c where c.oid = 'memory_plugin.memory_records'::regclass;
+        v_planned := greatest(v_planned, p_most);
+        v_part := least(100, 150000 / v_planned, 500000 / v_pages);
+        execute
+            'with drawn as ('
+            '    select r.expires_at is null or r.expires_at > now() as live, d.t, 1 as weight '
+            '    from memory_plugin.memory_records as r tablesample system ($2) repeatable (1) '
+            '    cross join lateral (select ts_delete(r.content_tsv, $t$$t$) as t offset 0) as d '
+            '    where r.namespace = any ($1)'
+            '), '
+            'w as materialized (select s.t, s.weight, ' || c_words || ' as words from drawn as s where s.live) '
+            'select '
+            '    count(*) / (select count(*) from drawn)::double precision, avg(w.words), '
+            '    array[' || v_shares || ']::double precision[] '
+            'from w having count(*) > 0'
+        into v_live, average_length, shares
+        using p_namespaces, v_part;
+        if average_length is not null then
+            total := greatest(v_planned * v_live, 1);
+            average_length := greatest(average_length, 1);
+            return;
+        end if;
+    end if;
+
+    -- The first and the last ids of each namespace stand for the rest of it: of random ones any part would do. Words to
+    -- a byte vary far less than words to a memory: the sample gives those, and every memory its bytes.
     execute
-        'with drawn as ('
-        '    select '
-        '        s.*, count(*) over n as size, '
-        '        (''x'' || left(max(s.id::text) over n, 8))::bit(32)::bigint / 4294967296.0::double precision as reach '
-        '    from unnest($1) as n (name) '
-        '    cross join lateral ('
-        '        select '
-        '            r.namespace, r.id, r.expires_at is null or r.expires_at > now() as live, '
-        '            octet_length(r.content) as octets, d.t '
-        '        from memory_plugin.memory_records as r '
-        '        cross join lateral (select r.content_tsv || $t$'' '':1$t$::tsvector as t offset 0) as d '
-        '        where r.namespace = n.name order by r.id limit $2 '
-        '    ) as s '
-        '    window n as (partition by s.namespace)'
+        'with sizes as materialized ('
+        '    select r.namespace, count(*) as n, sum(octet_length(r.content)) as octets '
+        '    from memory_plugin.memory_records as r '
+        '    where r.namespace = any ($1) and (r.expires_at is null or r.expires_at > now()) group by r.namespace'
         '), '
-        'weighed as materialized ('
-        '    select d.*, case when d.size < $2 then 1 else 1 / greatest(d.reach, 1e-6) end as weight from drawn as d'
+        's as materialized ('
+        '    select z.namespace, z.n, e.id, e.octets, e.t '
+        '    from sizes as z cross join lateral ('
+        '        (select * from (' || _lexical_ends('asc') || ') as a) union (' || _lexical_ends('desc') || ')'
+        '    ) as e'
+        '), '
+        'w as materialized ('
+        '    select s.t, s.octets, ' || c_words || ' as words, '
+        '        s.n::double precision / count(*) over (partition by s.namespace) as weight '
+        '    from s'
         ') '
         'select '
-        '    sum(w.weight) / (select sum(a.weight) from weighed as a), '
-        -- Normalisation 2 divides the rank, 6 / pi^2 for a lexeme that occurs once, by the number of words.
-        '    sum(w.weight * (round(0.6079271018540267 / ts_rank(''{1,1,1,1}'', w.t, $t$'' ''$t$, 2)) - 1)) '
-        '        / sum(w.weight), '
-        '    sum(w.weight * w.octets) / sum(w.weight), array[' || v_shares || ']::double precision[] '
-        'from weighed as w where w.live'
-    into v_live, average_length, v_octets, shares
-    using p_namespaces, greatest(case when counted then 500 else 1000 end / cardinality(p_namespaces), 1);
-    -- Words to a byte vary far less than words to a memory: the sample gives those, and every memory its bytes.
-    average_length := greatest(coalesce(average_length * coalesce(v_total.octets / v_octets, 1), 1), 1);
-    total := greatest(case when counted then v_total.total else v_total.total * v_live end, 1);
+        '    (select sum(z.n) from sizes as z), '
+        '    sum(w.weight * w.words) / sum(w.weight * w.octets) * (select sum(z.octets) / sum(z.n) from sizes as z), '
+        '    array[' || v_shares || ']::double precision[] '
+        'from w'
+    into total, average_length, shares
+    using p_namespaces, greatest(250 / cardinality(p_namespaces), 1);
+    total := greatest(total, 1);
+    average_length := greatest(average_length, 1);
 end
 $function$;
 
 comment on function memory_plugin._lexical_sample(text[], tsquery[], integer) is
     'What a part of the namespaces tells of the whole: live memories (counted where they are p_most at most), their '
     'average number of words, and the share of them that each term occurs in.';
+
+create or replace function memory_plugin._lexical_ends(p_order text)
+returns text
+language plpgsql immutable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+begin
+    return
+        'select r.id, octet_length(r.content) as octets, d.t from memory_plugin.memory_records as r '
+        'cross join lateral (select ts_delete(r.content_tsv, $t$$t$) as t offset 0) as d '
+        'where r.namespace = z.namespace and (r.expires_at is null or r.expires_at > now()) '
+        'order by r.id ' || p_order || ' limit $2';
+end
+$function$;
+
+comment on function memory_plugin._lexical_ends(text) is
+    'The query for the first or last $2 live memories of a namespace by id, for _lexical_sample.';
+
+create or replace function memory_plugin._lexical_rarest(p_namespaces text[], p_terms tsquery[])
+returns tsquery[]
+language plpgsql stable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+declare
+    v_most integer := 128;
+begin
+    if cardinality(p_terms) <= 32 then
+        return p_terms;
+    end if;
+    -- Each word is looked for in each memory: in so many of them that it takes some tenths of a second.
+    select least(v_most, greatest(32, 300000 / greatest(s.rows * greatest(1, s.octets / 200), 1)))
+    into v_most
+    from (
+        select _lexical_rows(p_namespaces, 10000) as rows, avg(pg_column_size(r.content_tsv)) as octets
+        from (
+            select a.content_tsv from memory_records as a where a.namespace = any (p_namespaces) limit 100
+        ) as r
+    ) as s;
+    if cardinality(p_terms) <= v_most then
+        return p_terms;
+    end if;
+    return array(
+        with docs as materialized (
+            select ts_delete(r.content_tsv, '') as t
+            from memory_records as r where r.namespace = any (p_namespaces)
+            limit greatest(100, 100000 / cardinality(p_terms))
+        ),
+
+        kept as (
+            select u.term, u.place
+            from unnest(p_terms) with ordinality as u (term, place)
+            -- Of words that none of them holds the longest are the rarest.
+            order by
+                (select count(*) from docs as d where d.t @@ u.term), octet_length(u.term::text) desc, u.place
+            limit v_most
+        )
+
+        select k.term from kept as k order by k.place
+    );
+end
+$function$;
+
+comment on function memory_plugin._lexical_rarest(text[], tsquery[]) is
+    'The terms of a query, in their order; of a pasted page the 32 to 128 (fewer over more memories) that occur in the '
+    'fewest of some hundred memories of the namespaces.';
 
 create or replace function memory_plugin._lexical_count(p_namespaces text[], p_terms tsquery[], p_wanted boolean[])
 returns bigint[]

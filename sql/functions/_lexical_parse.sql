@@ -1,9 +1,11 @@
 create or replace function memory_plugin._like_pattern(p_text text)
 returns text
-language sql immutable parallel safe security invoker
+language plpgsql immutable strict parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
-    select '%' || replace(replace(replace(p_text, '\', '\\'), '%', '\%'), '_', '\_') || '%'
+begin
+    return '%' || replace(replace(replace(p_text, '\', '\\'), '%', '\%'), '_', '\_') || '%';
+end
 $function$;
 
 comment on function memory_plugin._like_pattern(text) is 'A pattern that matches what contains the text.';
@@ -28,13 +30,15 @@ declare
         '[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]+';
     v_spaced boolean :=
         octet_length(v_text) = char_length(v_text) or getdatabaseencoding() <> 'UTF8' or v_text !~ v_run;
-    v_quoted text;
 begin
     -- Memories are short, and a longer one rather says more than the same again: length counts less than is usual.
     v_plan.k1 := coalesce(nullif(current_setting('memory_plugin.bm25_k1', true), '')::double precision, 1.2);
     v_plan.b := coalesce(nullif(current_setting('memory_plugin.bm25_b', true), '')::double precision, 0.3);
 
     if v_text ~ '["-]' then
+        -- What is excluded goes; a phrase stays, whatever stands in it.
+        v_words := regexp_replace(v_text, '("[^"]+")|(^|\s)-(?:"[^"]+"|[^\s\d"[:punct:]][^\s"]*)', '\1\2 ', 'g');
+        v_around := regexp_replace(v_words, '"[^"]+"', ' ', 'g');
         -- A minus counts only before a word or a phrase: well-known, -5 and a dash between spaces exclude nothing.
         for v_part in
             select m.part from regexp_matches(
@@ -42,29 +46,31 @@ begin
             ) as m (part)
         loop
             v_phrase := coalesce(v_part[2], v_part[3]);
-            v_quoted := concat(v_part[1], case when v_part[2] is null then v_phrase else '"' || v_phrase || '"' end);
-            v_around := replace(v_around, v_quoted, ' ');
             if v_part[1] is null then
                 v_phrases := v_phrases || v_phrase;
                 continue;
             end if;
-            v_words := replace(v_words, v_quoted, ' ');
             v_tsquery := case
                 when v_spaced or v_phrase !~ v_run then phraseto_tsquery('@text_search_config@', v_phrase)
             end;
             if numnode(v_tsquery) > 0 then
                 v_plan.required := coalesce(v_plan.required && !! v_tsquery, !! v_tsquery);
-            else
+            elsif v_phrase ~ v_run or v_phrase !~ '^[[:alpha:]'']+$' then
                 v_plan.absent := v_plan.absent || _like_pattern(v_phrase);
             end if;
+            -- Else a stop word: nothing is known of where it stands, and as letters it would be in everything.
         end loop;
     end if;
 
     if not v_spaced then
         -- Two neighbouring characters stand for a word.
-        select array_agg(distinct substr(m.run[1], i.i, 2)) into v_plan.grams
-        from regexp_matches(v_words, v_run, 'g') as m (run)
-        cross join lateral generate_series(1, greatest(char_length(m.run[1]) - 1, 1)) as i (i);
+        select array_agg(g.gram order by g.first) into v_plan.grams
+        from (
+            select substr(m.run[1], i.i, 2) as gram, min(array[m.place, i.i]) as first
+            from regexp_matches(v_words, v_run, 'g') with ordinality as m (run, place)
+            cross join lateral generate_series(1, greatest(char_length(m.run[1]) - 1, 1)) as i (i)
+            group by substr(m.run[1], i.i, 2)
+        ) as g;
         v_words := regexp_replace(v_words, v_run, ' ', 'g');
     end if;
     -- The text of a tsvector quotes a lexeme as a tsquery reads it.

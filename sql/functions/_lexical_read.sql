@@ -6,6 +6,7 @@ create or replace function memory_plugin._lexical_read(
     p_total double precision,
     p_cover tsquery,
     p_budget integer,
+    p_newest boolean,
     out candidates memory_plugin._candidate[],
     out scored bigint,
     out complete boolean,
@@ -20,6 +21,10 @@ declare
     v_score text;
     v_names text;
     v_any text;
+    -- So far back, of all namespaces together, memories are looked at that need not match.
+    c_far constant integer := 100000;
+    v_live constant text := '(r.expires_at is null or r.expires_at > now())';
+    v_from text;
     v_wanted text :=
         '($3 is null or r.kind = any ($3)) and ($4 is null or r.source = any ($4)) '
         'and ($5 is null or r.created_at > $5) and ($6 is null or r.created_at < $6) '
@@ -54,19 +59,33 @@ begin
     into v_counts, v_weights, v_score, v_names, v_any
     from unnest(p_plan.terms, p_plan.weights) with ordinality as u (term, weight, place);
 
+    v_from := case
+        when p_newest then
+            'unnest($1) as n (name) cross join (values (true), (false)) as p (pin) cross join lateral ('
+            '    select r.* from ('
+            '        select r.* from memory_plugin.memory_records as r '
+            '        where r.namespace = n.name and r.pin = p.pin and ' || v_live ||
+            '            and r.created_at > coalesce($5, ''-infinity'') and r.created_at < coalesce($6, ''infinity'') '
+            '        order by r.created_at desc, r.id limit $14'
+            '    ) as r where r.content_tsv @@ $2 and ' || v_wanted || ' limit $11'
+            ') as r '
+        else
+            '('
+            '    select r.* from memory_plugin.memory_records as r '
+            '    where r.namespace = any ($1) and r.content_tsv @@ $2 and ' || v_live
+            || case when p_plan.weights is not null then ' and ' || v_wanted else '' end || ' limit $11'
+            ') as r '
+    end;
+
     execute
         'with docs as materialized ('
         '    select '
         '        r.namespace, r.id, r.created_at, ' || v_counts || ', ' || v_wanted || ' as wanted, '
         -- Normalisation 2 divides the rank by the number of words.
         '        $8 + $9 * round(ts_rank(''{1,1,1,1}'', d.t, $10) / ts_rank(''{1,1,1,1}'', d.t, $10, 2)) as norm '
-        '    from memory_plugin.memory_records as r '
+        '    from ' || v_from ||
         -- Nothing is deleted: this fetches the words once for all terms.
         '    cross join lateral (select ts_delete(r.content_tsv, '''') as t offset 0) as d '
-        '    where r.namespace = any ($1) and r.content_tsv @@ $2 '
-        '        and (r.expires_at is null or r.expires_at > now()) '
-        || case when p_plan.weights is not null then 'and ' || v_wanted else '' end ||
-        '    limit $11'
         '), '
         'corpus as materialized (select count(*) as scored, ' || v_weights || ' from docs as x), '
         'best as ('
@@ -83,13 +102,14 @@ begin
     into candidates, scored, weights
     using p_namespaces, p_cover, p_filter.kinds, p_filter.sources, p_filter.created_after, p_filter.created_before,
         p_total, p_plan.k1 * (1 - p_plan.b), p_plan.k1 * p_plan.b / p_plan.average_length, v_any::tsquery, p_budget,
-        p_plan.k1 + 1, p_limit;
-    complete := scored < p_budget;
+        p_plan.k1 + 1, p_limit, greatest(c_far / cardinality(p_namespaces), 1000);
+    complete := scored < p_budget and not p_newest;
 end
 $function$;
 
 comment on function memory_plugin._lexical_read(
-    text[], memory_plugin._lexical_plan, memory_plugin._filter, integer, double precision, tsquery, integer
+    text[], memory_plugin._lexical_plan, memory_plugin._filter, integer, double precision, tsquery, integer, boolean
 ) is
     'The best of the memories that match p_cover, of which at most p_budget are read; complete: all of them were. '
+    'p_newest: of each namespace the newest p_budget, found by walking back from the newest. '
     'Where the plan has no weights yet, p_cover must find every memory with any term, and the weights are counted.';

@@ -8,7 +8,7 @@ create or replace function memory_plugin._lexical_search(
     out exact boolean,
     out plan memory_plugin._lexical_plan
 )
-language plpgsql stable parallel safe security invoker
+language plpgsql stable parallel unsafe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 -- A bitmap of a million rows stays exact, and no plan is worth compiling.
 set work_mem = '64MB'
@@ -46,7 +46,7 @@ begin
         v_found := _lexical_read(
             p_namespaces, plan, p_filter, p_limit, v_corpus.total,
             (select string_agg('(' || u.term::text || ')', ' | ')::tsquery from unnest(plan.terms) as u (term)),
-            2 * v_budget
+            2 * v_budget, false
         );
         candidates := v_found.candidates;
         scored := v_found.scored;
@@ -107,7 +107,7 @@ begin
         v_start := clock_timestamp();
         v_found := _lexical_read(
             p_namespaces, plan, p_filter, p_limit, v_corpus.total,
-            _lexical_cover(v_terms, v_bounds, v_levels[v_level] * (1 - 1e-12))::tsquery, (1.5 * v_budget)::integer
+            _lexical_cover(v_terms, v_bounds, v_levels[v_level] * (1 - 1e-12))::tsquery, (1.5 * v_budget)::integer, false
         );
         v_threshold := coalesce((v_found.candidates[p_limit]).score, 0) - v_rest;
         exit when v_pass = 2 or v_level = cardinality(v_levels) or v_threshold > v_levels[v_level + 1];
@@ -125,13 +125,36 @@ begin
     end loop;
     candidates := v_found.candidates;
     scored := v_found.scored;
-    exact := exact and v_found.complete
-        and (v_level = cardinality(v_levels) or v_threshold > v_levels[v_level + 1]);
+    if coalesce(cardinality(candidates), 0) >= p_limit or v_level = cardinality(v_levels) then
+        exact := exact and v_found.complete
+            and (v_level = cardinality(v_levels) or v_threshold > v_levels[v_level + 1]);
+        return;
+    end if;
+    -- What is missing holds only words that too many memories hold to read them all: the newest of those, then.
+    exact := false;
+    v_found := _lexical_read(
+        p_namespaces, plan, p_filter, p_limit, v_corpus.total,
+        (select string_agg('(' || u.term::text || ')', ' | ')::tsquery from unnest(plan.terms) as u (term)),
+        greatest(500, 10 * p_limit), true
+    );
+    scored := scored + v_found.scored;
+    candidates := array(
+        select row(b.namespace, b.id, b.score)::_candidate
+        from (
+            select u.namespace, u.id, max(u.score) as score
+            from unnest(candidates || v_found.candidates) as u
+            group by u.namespace, u.id
+        ) as b
+        inner join memory_records as r on b.namespace = r.namespace and b.id = r.id
+        order by b.score desc, r.created_at desc, b.id, b.namespace
+        limit p_limit
+    );
 end
 $function$;
 
 comment on function memory_plugin._lexical_search(
     text[], memory_plugin._lexical_plan, memory_plugin._filter, integer
 ) is
-    'The best memories for a lexical plan through the index on words, reading no more than could be among them. exact: '
-    'none that was not read is better, and every weight was counted.';
+    'The best memories for a lexical plan through the index on words, reading no more than could be among them; what a '
+    'bound leaves open is filled with the newest that match. exact: none that was not read is better, and every weight '
+    'was counted.';

@@ -19,6 +19,11 @@ declare
     v_most integer := case when p_plan.grams <> '{}' then greatest(20000 / cardinality(p_namespaces), 1) end;
     v_k1 double precision := p_plan.k1;
     v_b double precision := p_plan.b;
+    -- The second time only what may be found is read, by the weights that the first found.
+    v_again constant boolean := p_plan.weights is not null;
+    v_found record;
+    -- So far back a condition is looked for.
+    c_far constant integer := 200000;
 begin
     plan := p_plan;
     with docs as materialized (
@@ -38,9 +43,20 @@ begin
             and (p_filter.created_before is null or r.created_at < p_filter.created_before) as wanted
         from unnest(p_namespaces) as n (name)
         cross join lateral (
-            select a.* from memory_records as a
-            where a.namespace = n.name and (a.expires_at is null or a.expires_at > now())
-            order by a.pin desc, a.created_at desc, a.id limit v_most
+            select b.*
+            from (
+                select a.* from memory_records as a
+                where a.namespace = n.name and (a.expires_at is null or a.expires_at > now())
+                order by a.pin desc, a.created_at desc, a.id limit case when v_most is not null then c_far end
+            ) as b
+            where not v_again
+                or (
+                    (p_filter.kinds is null or b.kind = any (p_filter.kinds))
+                    and (p_filter.sources is null or b.source = any (p_filter.sources))
+                    and (p_filter.created_after is null or b.created_at > p_filter.created_after)
+                    and (p_filter.created_before is null or b.created_at < p_filter.created_before)
+                )
+            limit v_most
         ) as r
         -- offset 0: fetched once, not for every term. The lexeme of one space, which no parser makes, is in all.
         cross join lateral (
@@ -52,7 +68,7 @@ begin
     ),
 
     corpus as materialized (
-        select count(*) as total, greatest(avg(d.words), 1) as average from docs as d
+        select count(*) as total, coalesce(p_plan.average_length, greatest(avg(d.words), 1)) as average from docs as d
     ),
 
     postings as materialized (
@@ -74,7 +90,9 @@ begin
     ),
 
     weights as materialized (
-        select p.place, ln((c.total + 1) / (count(*) + 0.5::double precision)) as weight
+        select
+            p.place,
+            coalesce(p_plan.weights[p.place], ln((c.total + 1) / (count(*) + 0.5::double precision))) as weight
         from postings as p cross join corpus as c
         group by p.place, c.total
     ),
@@ -108,12 +126,20 @@ begin
         c.average, c.total
     into candidates, plan.weights, plan.average_length, scored
     from corpus as c;
-    exact := v_most is null or scored < v_most;
+    exact := v_most is null or (not v_again and scored < v_most);
+    if not exact and not v_again
+        and (p_filter.kinds, p_filter.sources, p_filter.created_after, p_filter.created_before) is distinct from (null, null, null, null)
+    then
+        v_found := _lexical_whole(p_namespaces, plan, p_filter, p_limit);
+        candidates := v_found.candidates;
+        scored := scored + v_found.scored;
+    end if;
 end
 $function$;
 
 comment on function memory_plugin._lexical_whole(
     text[], memory_plugin._lexical_plan, memory_plugin._filter, integer
 ) is
-    'The best memories for a lexical plan by reading those of the namespaces, the newest 20,000 at most. exact: all '
-    'were read. plan: with the weights found.';
+    'The best memories for a lexical plan by reading those of the namespaces; for pieces of text the newest 20,000 at '
+    'most, and where a condition is given the newest 20,000 that meet it, among the newest 200,000. exact: all were '
+    'read. plan: with the weights found.';

@@ -12,8 +12,12 @@ set jit = off
 as $function$
 declare
     v_hits memory_hit[];
-    v_pattern text := '%' || replace(replace(replace(p_substring, '\', '\\'), '%', '\%'), '_', '\_') || '%';
+    v_pattern text := _like_pattern(p_substring);
     v_rows integer := p_limit + p_offset;
+    v_after timestamptz := coalesce(p_filter.created_after, '-infinity');
+    v_before timestamptz := coalesce(p_filter.created_before, 'infinity');
+    -- A character that nothing holds is looked for so far back; _search says so.
+    v_most integer := case when p_substring is not null then _substring_reach() / cardinality(p_namespaces) end;
 begin
     select
         array_agg(
@@ -25,19 +29,24 @@ begin
         )
     into v_hits
     from (
-        -- Each namespace walks the index for its first rows; the merge sorts only those.
+        -- Each namespace walks the index for its first rows, pinned or not, between the times asked for; the merge sorts
+        -- only those.
         select m.*
         from unnest(p_namespaces) as n (name)
+        cross join (values (true), (false)) as p (pin)
         cross join lateral (
-            select r.id, r.namespace, r.content, r.kind, r.source, r.expires_at, r.propagation, r.pin, r.created_at
-            from memory_records as r
-            where r.namespace = n.name and (r.expires_at is null or r.expires_at > now())
-                and (v_pattern is null or r.content ilike v_pattern)
-                and (p_filter.kinds is null or r.kind = any (p_filter.kinds))
-                and (p_filter.sources is null or r.source = any (p_filter.sources))
-                and (p_filter.created_after is null or r.created_at > p_filter.created_after)
-                and (p_filter.created_before is null or r.created_at < p_filter.created_before)
-            order by r.pin desc, r.created_at desc, r.id
+            select w.*
+            from (
+                select r.id, r.namespace, r.content, r.kind, r.source, r.expires_at, r.propagation, r.pin, r.created_at
+                from memory_records as r
+                where r.namespace = n.name and r.pin = p.pin and r.created_at > v_after and r.created_at < v_before
+                    and (r.expires_at is null or r.expires_at > now())
+                order by r.created_at desc, r.id
+                limit v_most
+            ) as w
+            where (v_pattern is null or w.content ilike v_pattern)
+                and (p_filter.kinds is null or w.kind = any (p_filter.kinds))
+                and (p_filter.sources is null or w.source = any (p_filter.sources))
             limit v_rows
         ) as m
         order by m.pin desc, m.created_at desc, m.id, m.namespace
@@ -49,7 +58,20 @@ $function$;
 
 comment on function memory_plugin._listing(text[], text, memory_plugin._filter, integer, integer) is
     'Memories pinned first, then newest first, ties by id and namespace; p_substring, if given, must occur in '
-    'the content.';
+    'the content, and is looked for in the newest _substring_reach().';
+
+create or replace function memory_plugin._substring_reach()
+returns integer
+language plpgsql immutable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+begin
+    return 200000;
+end
+$function$;
+
+comment on function memory_plugin._substring_reach() is
+    'How many memories at most, pinned and others each, a query of one character looks at.';
 
 create or replace function memory_plugin._listing_json(p_namespaces text[], p_limit integer)
 returns text

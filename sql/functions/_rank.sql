@@ -8,16 +8,24 @@ create or replace function memory_plugin._rank(
     p_explain boolean
 )
 returns memory_plugin.memory_hit[]
-language sql stable parallel safe security invoker
+-- Not in the language sql, which would plan it anew at every search.
+language plpgsql stable parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
 as $function$
+declare
+    v_hits memory_hit[];
+begin
     with aged as (
         select
             s.*, r.content, r.kind, r.source, r.expires_at, r.propagation, r.pin, r.created_at,
-            power(
+            -- Below 2^-900 there is no number for it.
+            case when p_recency_half_life is not null then power(
                 0.5::double precision,
-                greatest(extract(epoch from now() - r.created_at), 0)::double precision / p_recency_half_life
-            ) as recency
+                least(greatest(extract(epoch from now() - r.created_at), 0)::double precision / p_recency_half_life, 900)
+            ) end as recency
         from unnest(p_rows) as s inner join memory_records as r on s.namespace = r.namespace and s.id = r.id
     ),
 
@@ -50,7 +58,10 @@ as $function$
             )::memory_hit
             order by c.final desc, c.created_at desc, c.id, c.namespace
         )
-    from chosen as c
+    into v_hits
+    from chosen as c;
+    return v_hits;
+end
 $function$;
 
 comment on function memory_plugin._rank(

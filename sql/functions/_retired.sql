@@ -15,3 +15,10 @@ drop function if exists memory_plugin._check_search(
 );
 
 drop function if exists memory_plugin._embedding_blame(text[], uuid[], text[], boolean, text);
+
+-- Had another way to take a sample.
+drop function if exists memory_plugin._lexical_total(text[], integer);
+
+drop function if exists memory_plugin._lexical_read(
+    text[], memory_plugin._lexical_plan, memory_plugin._filter, integer, double precision, tsquery, integer
+);

@@ -134,14 +134,17 @@ comment on function memory_plugin._check_embedding(@extschema:vector@.vector) is
 
 create or replace function memory_plugin._trim(p_text text)
 returns text
-language sql immutable strict parallel safe security invoker
+-- Not in the language sql, which would plan it anew at every call.
+language plpgsql immutable strict parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
+begin
     -- Unicode's White_Space, spelled out: what a regular expression calls space depends on the database's locale.
-    select btrim(
+    return btrim(
         p_text,
         e' \t\n\x0b\f\r\u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000'
-    )
+    );
+end
 $function$;
 
 comment on function memory_plugin._trim(text) is 'The text without white space at its ends.';

@@ -31,6 +31,7 @@ declare
     v_semantic record;
     v_rows _scored[];
     v_pool integer;
+    v_listed integer := 0;
     -- So many are put into another order, those behind them stay where they are.
     c_diverse constant integer := 200;
     v_diverse constant boolean := coalesce(p_diversity > 0, false) and v_offset < c_diverse;
@@ -48,6 +49,11 @@ begin
     from memory_namespaces as n
     where n.name = any (_visible_namespaces(p_namespaces)) and (n.expires_at is null or n.expires_at > now());
 
+    -- An arm that counts for nothing is not asked.
+    if v_embedding is not null and char_length(v_query) > 1 then
+        v_embedding := case when p_semantic_weight = 0 then null else v_embedding end;
+        v_query := case when p_lexical_weight = 0 then null else v_query end;
+    end if;
     v_answer.mode := case
         when v_embedding is not null and char_length(v_query) > 1 then 'hybrid'
         when v_embedding is not null then 'semantic'
@@ -65,13 +71,15 @@ begin
     if v_answer.mode in ('listing', 'substring') then
         v_answer.hits := coalesce(_listing(v_live, v_query, v_filter, v_limit, v_offset), '{}');
         v_answer.candidates := cardinality(v_answer.hits);
+        v_answer.exact := v_query is null or v_answer.candidates = v_limit
+            or _lexical_rows(v_live, _substring_reach() / cardinality(v_live) + 1) <= _substring_reach() / cardinality(v_live);
         return v_answer;
     end if;
 
     if v_answer.mode = 'lexical' and coalesce(p_semantic_weight, 0.5) > 0 then
         select e.embedding, e.degraded into v_embedding, v_answer.degraded from _embedded_query(v_query) as e;
         if v_embedding is not null then
-            v_answer.mode := 'hybrid';
+            v_answer.mode := case when p_lexical_weight = 0 then 'semantic' else 'hybrid' end;
         end if;
     end if;
 
@@ -87,11 +95,17 @@ begin
         v_lexical := _lexical_candidates(v_live, v_query, v_filter, v_pool, v_answer.mode = 'lexical');
         v_answer.candidates := v_answer.candidates + v_lexical.scored;
         v_answer.exact := v_answer.exact and v_lexical.exact;
+        v_listed := coalesce(cardinality(v_lexical.candidates), 0);
     end if;
     if v_answer.mode in ('semantic', 'hybrid') then
         v_semantic := _semantic_candidates(v_live, v_embedding, v_filter, v_pool);
         v_answer.candidates := v_answer.candidates + v_semantic.scored;
         v_answer.exact := v_answer.exact and v_semantic.exact;
+        v_listed := greatest(v_listed, cardinality(v_semantic.candidates));
+    end if;
+    if v_answer.mode = 'hybrid' or p_half_life is not null then
+        -- What is weighed anew are the best of each arm: exact only where these are all.
+        v_answer.exact := v_answer.exact and v_listed < v_pool;
     end if;
 
     if v_answer.mode = 'hybrid' then

@@ -1,0 +1,127 @@
+"""Where a search by words is bounded: what it still finds, and that it says so."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import psycopg
+import pytest
+
+Row = dict[str, Any]
+
+
+def fill(conn: psycopg.Connection[Any], namespace: str, rows: int, content: str, **columns: str) -> None:
+    """Store so many memories, a second apart; content, kind and pin are SQL over i, from 1, the oldest."""
+    kind, pin = columns.get("kind", "'fact'"), columns.get("pin", "false")
+    conn.execute(
+        "insert into memory_plugin.memory_namespaces (name, kind) values (%s, 'custom') on conflict do nothing",
+        [namespace],
+    )
+    conn.execute(
+        "insert into memory_plugin.memory_records (namespace, content, kind, source, pin, created_at) "
+        f"select %s, {content}, {kind}, 'user', {pin}, timestamptz '2026-01-01' + i * interval '1 s' "
+        "from generate_series(1, %s) as i",
+        [namespace, rows],
+    )
+
+
+def answer(conn: psycopg.Connection[Any], namespace: str, **asked: object) -> tuple[list[str], Row]:
+    """Return the contents that /v1/search finds, and what it says of the search."""
+    row = conn.execute(
+        "select memory_plugin.v1_search(%s::json)", [json.dumps({"namespaces": [namespace], **asked})]
+    ).fetchone()
+    assert row is not None
+    return [memory["content"] for memory in row[0]["memories"]], row[0]["search"]
+
+
+@pytest.mark.servers("any")
+def test_words_that_nearly_every_memory_holds_still_fill_the_answer(conn: psycopg.Connection[Any]) -> None:
+    fill(
+        conn,
+        "custom:common",
+        61_000,
+        "'commonword' || case when mod(i, 20000) = 7 then ' zebra' else '' end",
+        kind="case when mod(i, 1000) = 9 then 'checkpoint' else 'fact' end",
+    )
+    conn.execute("analyze memory_plugin.memory_records")
+    found, told = answer(conn, "custom:common", query="zebra commonword", limit=10)
+    assert found == ["commonword zebra"] * 4 + ["commonword"] * 6
+    found, told = answer(conn, "custom:common", query="zebra commonword", limit=20, kinds=["checkpoint"])
+    assert found == ["commonword"] * 20
+    assert told["exact"] is False
+    found, _ = answer(conn, "custom:common", query="zebra commonword", limit=20, created_before="2026-01-01T00:00:06Z")
+    assert found == ["commonword"] * 5
+
+
+def test_of_a_pasted_page_the_rarest_words_are_asked(conn: psycopg.Connection[Any]) -> None:
+    fill(
+        conn,
+        "custom:page",
+        1200,
+        "'word' || mod(i, 400) || ' and ' || case when i = 77 then 'needlework' else 'hay' end",
+    )
+    page = " ".join(f"word{i}" for i in range(300)) + " needlework"
+    found, told = answer(conn, "custom:page", query=page, limit=3)
+    assert "needlework" in found[0]
+    assert told["exact"] is False
+    # Nothing is left out of a question.
+    assert answer(conn, "custom:page", query=" ".join(page.split()[-30:]))[1]["exact"] is True
+
+
+def test_a_condition_on_text_without_spaces_is_looked_for_beyond_the_newest(conn: psycopg.Connection[Any]) -> None:
+    fill(conn, "custom:han", 20_300, "'新鲜的苹果 ' || lpad(i::text, 5, '0')")
+    found, told = answer(conn, "custom:han", query="苹果", limit=20, created_before="2026-01-01T00:00:11Z")
+    assert found == [f"新鲜的苹果 {i:05}" for i in range(10, 0, -1)]
+    assert told["exact"] is False
+
+
+def test_a_long_question_without_spaces_is_asked_by_its_beginning(conn: psycopg.Connection[Any]) -> None:
+    fill(conn, "custom:long", 3, "'今日は東京で寿司を食べました ' || i")
+    question = "今日は東京で" + "".join(chr(0x4E00 + i) for i in range(3000))
+    found, told = answer(conn, "custom:long", query=question)
+    assert len(found) == 3
+    assert told["exact"] is False
+
+
+@pytest.mark.parametrize(
+    ("asked", "wanted"),
+    [
+        ({}, ["x 9", "x 6", "x 3", "x 10", "x 8"]),
+        ({"created_after": "2026-01-01T00:00:03Z"}, ["x 9", "x 6", "x 10", "x 8", "x 7"]),
+        ({"created_before": "2026-01-01T00:00:06Z"}, ["x 3", "x 5", "x 4", "x 2", "x 1"]),
+        ({"offset": 4}, ["x 8", "x 7", "x 5", "x 4", "x 2"]),
+        ({"kinds": ["summary"]}, ["x 6", "x 10", "x 8", "x 4", "x 2"]),
+        ({"query": "x", "kinds": ["summary"], "created_before": "2026-01-01T00:00:09Z"}, ["x 6", "x 8", "x 4", "x 2"]),
+    ],
+)
+def test_a_listing_between_times_is_pinned_first_then_newest(
+    conn: psycopg.Connection[Any], asked: Row, wanted: list[str]
+) -> None:
+    kind = "case when mod(i, 2) = 0 then 'summary' else 'fact' end"
+    fill(conn, "custom:times", 10, "'x ' || i", pin="mod(i, 3) = 0", kind=kind)
+    found, told = answer(conn, "custom:times", limit=5, **asked)
+    assert found == wanted
+    assert told["exact"] is True
+
+
+def test_an_answer_weighed_by_age_says_that_only_the_best_were_weighed(conn: psycopg.Connection[Any]) -> None:
+    fill(conn, "custom:aged", 200, "'apple pie ' || i")
+    assert answer(conn, "custom:aged", query="apple")[1]["exact"] is True
+    assert answer(conn, "custom:aged", query="apple", recency_half_life=60)[1]["exact"] is False
+    assert answer(conn, "custom:aged", query="apple", recency_half_life=60, created_after="2026-01-01T00:03:00Z")[1][
+        "exact"
+    ]
+
+
+def test_an_arm_that_counts_for_nothing_is_not_asked(conn: psycopg.Connection[Any]) -> None:
+    fill(conn, "custom:arms", 20, "'apple pie ' || i")
+    embedding = [1.0] + [0.0] * 1535
+    conn.execute("select memory_plugin.commit_memory('custom:arms', 'pear', embedding => %s)", [str(embedding)])
+    both = {"query": "apple 7", "embedding": embedding}
+    words = answer(conn, "custom:arms", query="apple 7")[0]
+    found, told = answer(conn, "custom:arms", **both, weights={"semantic": 0})
+    assert (found, told["mode"]) == (words, "lexical")
+    found, told = answer(conn, "custom:arms", **both, weights={"lexical": 0})
+    assert (found, told["mode"]) == (["pear"], "semantic")
+    assert answer(conn, "custom:arms", **both)[1]["mode"] == "hybrid"

@@ -6,16 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import psycopg
+from psycopg import errors
 
 from memory_plugin import __version__
 from memory_plugin.installer import apply, discover, plpython, sources, verify, waiting
 from memory_plugin.installer import plan as planning
 from memory_plugin.installer.connect import open_connection, reading, server_error
 from memory_plugin.installer.discover import Facts
-from memory_plugin.installer.errors import InstallError
+from memory_plugin.installer.errors import InstallError, VerifyFailedError
 from memory_plugin.installer.plan import Plan
 from memory_plugin.installer.settings import Settings
 from memory_plugin.installer.verify import Verdict
+
+HEALTH_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,25 @@ def install(settings: Settings, report: Callable[[str], None] | None = None) -> 
         warnings=warnings,
         notes=tuple(work.outcome.notes),
     )
+
+
+def is_healthy(settings: Settings) -> bool:
+    """Ask the database what /v1/health asks it; False when that takes longer than HEALTH_SECONDS.
+
+    Needs no more than the sidecar's own rights. Raises InstallError for a server, login or database that cannot serve.
+    """
+    with reading(settings, "health") as connection:
+        connection.execute(f"set local statement_timeout = {round(HEALTH_SECONDS * 1000)}")
+        try:
+            connection.execute("select memory_plugin.v1_health()")
+        except (errors.QueryCanceled, errors.LockNotAvailable):
+            return False
+        except (errors.InvalidSchemaName, errors.UndefinedFunction, errors.UndefinedTable) as error:
+            raise VerifyFailedError(
+                f"it holds no store of this program's ({error.diag.message_primary})",
+                hint="run memory-plugin install first, or leave out MEMORY_PLUGIN_SKIP_MIGRATE",
+            ) from None
+    return True
 
 
 def status(settings: Settings) -> Status:

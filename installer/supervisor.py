@@ -16,6 +16,7 @@ FORWARDED = (
 )  # fmt: skip
 ENDING = tuple(number for number in FORWARDED if number != signal.SIGWINCH)
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+FIRST_LOOK, LONGEST_LOOK = 0.05, 0.5
 STEADY = 60.0
 """Seconds after which a sidecar counts as healthy again, so that the pauses start over."""
 MAX_RESTARTS = 10
@@ -74,11 +75,13 @@ class Supervisor:
 
     def wait_until(self, ready: Callable[[], bool], seconds: float) -> str:
         """Wait until ready; return "" or why it will not be: `died N` or `late`. Raises StoppedError on a signal."""
-        deadline = time.monotonic() + seconds
+        deadline, pause = time.monotonic() + seconds, FIRST_LOOK
         while True:
             if ready():
                 return ""
-            self._stop_if_asked(0.05)
+            self._stop_if_asked(pause)
+            # Each look that finds nothing is a line in the sidecar's log.
+            pause = min(LONGEST_LOOK, pause * 1.5)
             self._reap()
             if self._sidecar is not None and self._sidecar.pid in self._status:
                 died, self._sidecar, self._start_sidecar = self._sidecar, None, None

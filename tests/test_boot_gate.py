@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from booting import SHOW, boot, here, sidecar_of
+from fixtures.server import Server
 from fixtures.sidecars import PROGRAM, Sidecar, clean_env, wait_until
 from http_sidecar import serving
 from memory_plugin.installer import sidecar as bundled
@@ -155,3 +156,49 @@ def test_the_time_of_the_installation_is_not_the_sidecars(empty_database: str, t
         **REQUIRED,
     )
     assert done.returncode == 7, done.stderr
+
+
+SKIP = {"MEMORY_PLUGIN_SKIP_MIGRATE": "1"}
+LONG = ("--gate-seconds", "600")
+"""A gate that outlasts what a test gives a boot."""
+
+
+@ANY
+@pytest.mark.parametrize("earlier", ["", "create schema memory_plugin"])
+def test_without_migrations_an_absent_store_is_told_at_once(empty_database: str, earlier: str) -> None:
+    with psycopg.connect(empty_database, autocommit=True) as connection:
+        connection.execute(earlier)
+    done = boot(*SHOW, options=LONG, DATABASE_URL=empty_database, **here(), **SKIP, **REQUIRED)
+    assert (done.returncode, done.stdout) == (23, "")
+    last = done.stderr.splitlines()[-1]
+    assert "holds no store" in last
+    assert "MEMORY_PLUGIN_SKIP_MIGRATE" in last
+    assert "holds no store" in refused(boot(*SHOW, options=LONG, DATABASE_URL=empty_database, **here(), **SKIP))
+
+
+@ANY
+def test_without_migrations_a_refused_login_keeps_its_code_and_its_one_advice(server: Server) -> None:
+    done = boot(*SHOW, options=LONG, DATABASE_URL=server.url("absent"), **here(), **SKIP, **REQUIRED)
+    assert (done.returncode, done.stdout) == (11, "")
+    assert done.stderr.splitlines()[-1].count(" -- ") == 1
+
+
+@ANY
+def test_without_migrations_the_sidecars_own_rights_are_enough(
+    server: Server, database: str, new_role: Callable[..., str]
+) -> None:
+    name = str(psycopg.conninfo.conninfo_to_dict(database)["dbname"])
+    role = new_role(password="right")
+    server.execute(f"grant memory_plugin_api to {role}")
+    url = server.url(name, user=role, password="right", tcp=True)
+    done = boot(*SHOW, DATABASE_URL=url, **here(), **SKIP, **REQUIRED)
+    assert done.returncode == 7, done.stderr
+
+
+@ANY
+def test_a_store_that_is_locked_is_waited_for_and_then_named_as_such(database: str) -> None:
+    with psycopg.connect(database) as connection:
+        connection.execute("lock table memory_plugin.memory_records")
+        done = boot(*SHOW, options=("--gate-seconds", "4"), DATABASE_URL=database, **here(), **SKIP, **REQUIRED)
+    assert (done.returncode, done.stdout) == (26, "")
+    assert "lock on its tables" in done.stderr.splitlines()[-1]

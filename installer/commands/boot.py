@@ -86,7 +86,7 @@ def _open_gate(supervisor: Supervisor, seconds: float, **wishes: Any) -> str:
         raise SidecarFailedError(f"it ended with status {why.split()[1]} on {settings.listen_addr}")
     if why:
         with supervisor.interruptible():
-            raise SidecarFailedError(_degraded_reason(settings, url, seconds))
+            raise _why_late(settings, url, seconds)
     return url
 
 
@@ -97,6 +97,9 @@ def _install(supervisor: Supervisor, settings: Settings, seconds: float) -> None
         try:
             with supervisor.interruptible():
                 api.install(settings, report=_report)
+                if settings.skip_migrate:
+                    # Nothing has looked at the database yet.
+                    api.is_healthy(settings)
             return
         except ServerUnreachableError:
             if time.monotonic() + RETRY_SECONDS > deadline:
@@ -114,14 +117,18 @@ def _start(environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
     )
 
 
-def _degraded_reason(settings: Settings, url: str, seconds: float) -> str:
+def _why_late(settings: Settings, url: str, seconds: float) -> InstallError:
     """Say what an operator needs to know, rather than that time ran out: ask the database itself."""
     try:
-        problem = api.status(settings).problem
+        if api.is_healthy(settings):
+            return SidecarFailedError(
+                f"{url}/v1/health did not answer 200 in {seconds:g} s though the database answers the same question"
+            )
     except InstallError as error:
-        return str(error)
-    return (
-        str(problem) if problem else f"{url}/v1/health did not answer 200 in {seconds:g} s though the database is well"
+        return error
+    return SidecarFailedError(
+        f"the database takes more than {api.HEALTH_SECONDS:g} s for the question of /v1/health",
+        hint="look for a lock on its tables (pg_locks), or for a server that is overloaded",
     )
 
 

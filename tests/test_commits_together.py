@@ -135,6 +135,25 @@ def test_a_statement_whose_outcome_is_unknown_is_repeated_for_none_of_them(refus
     assert calls.alone == [b"later"]
 
 
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("answer", [MemoryError(), b"one line for two"], ids=["error", "too few lines"])
+def test_an_error_of_any_other_kind_commits_nobody_twice(answer: MemoryError | bytes) -> None:
+    def fail(_: list[bytes]) -> bytes:
+        if isinstance(answer, bytes):
+            return answer
+        raise answer
+
+    calls = FakeCalls(fail)
+    with standing(calls, [b"a", b"b"]) as (commits, waiting):
+        calls.let_go.set()
+        leader, other = (future.exception(10) for future in waiting.values())
+        assert isinstance(leader, (MemoryError, ValueError))
+        assert isinstance(other, RefusedError)
+        assert (other.status, other.reason) == (500, type(leader).__name__)
+        assert commits.run(b"later", PLAIN, monotonic()) == b"alone:later"
+    assert calls.alone == [b"later"]
+
+
 def test_nobody_stays_in_line_behind_a_commit_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = FakeCalls(lambda _: b"never")
     monkeypatch.setattr("memory_plugin.thin_api.commits.PATIENCE", 30.0)

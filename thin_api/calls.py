@@ -47,7 +47,7 @@ class Calls:
                     raise unavailable(_GONE, "connection_lost") from None
             except SqlError as error:
                 if attempt == ATTEMPTS or error.sqlstate not in _ROLLED_BACK:
-                    raise refusal(error) from None
+                    raise refusal(error, reads=route.reads) from None
         raise AssertionError("the last attempt neither answers nor refuses")
 
     def _once(self, route: Route, parameters: Sequence[bytes], arrived: float) -> bytes:

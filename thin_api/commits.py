@@ -16,7 +16,7 @@ from collections import deque
 from time import monotonic
 
 from memory_plugin.thin_api.calls import Calls
-from memory_plugin.thin_api.errors import RefusedError
+from memory_plugin.thin_api.errors import RefusedError, internal
 from memory_plugin.thin_api.routes import COMMIT, Route
 
 # A larger one, with its embedding, is work for the server rather than waiting, and two of them run side by side.
@@ -126,6 +126,7 @@ class Commits:
         parameters = [text for place in party for text in (place.name, place.body)]
         try:
             answer = self._calls.run(_TOGETHER[len(party)], parameters, min(place.arrived for place in party))
+            answers = list(zip(party, answer.split(b"\n"), strict=True))
         except RefusedError as refused:
             if refused.reason == "42883":
                 self._off_until = monotonic() + OFF_SECONDS
@@ -134,5 +135,10 @@ class Commits:
                 for place in party:
                     place.error = refused.again()
             return
-        for place, line in zip(party, answer.split(b"\n"), strict=True):
+        except BaseException as error:
+            # All may be committed: whoever went on alone now would be committed twice.
+            for place in party:
+                place.error = internal(type(error).__name__)
+            raise
+        for place, line in answers:
             place.answer = line

@@ -51,6 +51,11 @@ _TABLE: dict[str, tuple[int, str, str | None]] = {
     "57": (503, UNAVAILABLE, _GONE),
     "58": (503, UNAVAILABLE, _GONE),
 }
+# Nothing is stored by a request that reads: what was too large is the answer.
+_READS: dict[str, tuple[int, str, str | None]] = {
+    **_TABLE,
+    "54000": (400, BAD_REQUEST, "the answer would be too large; ask for fewer memories with limit"),
+}
 _REST = (500, INTERNAL, "internal error; the log names it by this answer's X-Request-Id")
 
 
@@ -109,13 +114,13 @@ class SqlError(Exception):
 
 def status_of(sqlstate: str) -> Status:
     """Return what a SQLSTATE is answered with."""
-    status, code, _ = _found(sqlstate)
+    status, code, _ = _found(sqlstate, _TABLE)
     return Status(status, code)
 
 
-def refusal(error: SqlError) -> RefusedError:
-    """Return the answer for a statement that the server refused."""
-    status, code, sentence = _found(error.sqlstate)
+def refusal(error: SqlError, *, reads: bool = False) -> RefusedError:
+    """Return the answer for a statement that the server refused; `reads` says that it would have written nothing."""
+    status, code, sentence = _found(error.sqlstate, _READS if reads else _TABLE)
     if sentence is not None:
         return RefusedError(status, code, sentence, reason=error.sqlstate)
     return RefusedError(status, code, error.message, details=_details(error.detail), reason=error.sqlstate)
@@ -136,8 +141,8 @@ def internal(reason: str) -> RefusedError:
     return RefusedError(*_REST, reason=reason)
 
 
-def _found(sqlstate: str) -> tuple[int, str, str | None]:
-    return _TABLE.get(sqlstate) or _TABLE.get(sqlstate[:2]) or _REST
+def _found(sqlstate: str, table: dict[str, tuple[int, str, str | None]]) -> tuple[int, str, str | None]:
+    return table.get(sqlstate) or table.get(sqlstate[:2]) or _REST
 
 
 def _details(detail: str | None) -> object:

@@ -6,12 +6,14 @@ table for itself asks for it briefly and again, and waits outside the queue in b
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
 import psycopg
 
@@ -25,7 +27,6 @@ from memory_plugin.installer.errors import (
     PlpythonMissingError,
     UsageError,
     VerifyFailedError,
-    one_line,
 )
 from memory_plugin.installer.plan import Plan
 from memory_plugin.installer.settings import Settings
@@ -35,17 +36,24 @@ from memory_plugin.installer.transfer.progress import Meter
 
 LOCK = "select pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtextextended('memory_plugin.reembed', 0))"
 BATCH = 512
-REMAINDER = 500
-"""So many memories may lack their vector at the swap: written in the last moments, and fetched right after it."""
+REMAINDERS = (5, 5, 50, 50, 500)
+"""So many memories may lack their vector at the swap, try by try: just written, and fetched right after it."""
 ENOUGH = 100
 """With fewer left, fetching goes over to the next step: under writes there is always one more."""
+COUNT_SECONDS = 5.0
+"""Counting what is left reads all of it, so it is not done after each batch."""
+PATIENCE_SECONDS = 2.0
+"""What was written while the swap was prepared is fetched for so long before each try."""
+REST_SECONDS = 30.0
+"""After a swap, what it left is waited for as long as it gets less, and so long after that."""
+_REST = "select memory_plugin._reembed_rest()"
 _PENDING = "select count(*) from memory_plugin._reembed_pending({most})"
 _LEFT = """
 select count(*), pg_catalog.bool_and(p.due) is not false from memory_plugin._reembed_pending(2147483647) as p
 """
-T = TypeVar("T")
 _RECORDS = "memory_plugin.memory_records"
 _SPARE = "memory_plugin.memory_vectors_spare"
+_BOTH = f"{_RECORDS}, memory_plugin.memory_vectors, {_SPARE}"
 _INDEXES = {
     "memory_records_unembedded_spare": f"{_RECORDS} (created_at) where embedding_spare is null",
     "memory_vectors_kind_spare": f"{_SPARE} (namespace, kind)",
@@ -130,44 +138,39 @@ class Change:
                 hint="correct --url, --model or --dimensions; nothing was changed",
             )
         wanted = (wish.model, wish.dimensions)
-        self._hold(self._connection, _RECORDS, lambda: execute("select memory_plugin._reembed_start(%s, %s)", wanted))
+        make = partial(execute, "select memory_plugin._reembed_start(%s, %s)", wanted)
+        waiting.hold(self._connection, self._settings, _RECORDS, make)
         return State("filling", wish.model, wish.dimensions)
 
     def fill(self, state: State, *, leave_refused: bool) -> None:
         """Fetch every vector, build the indexes, and swap; go round again while too much was written meanwhile."""
         self._index(state, "memory_records_unembedded_spare")
         while True:
-            self._fetch(_LEFT, self._next, ENOUGH)
-            refused = store.number(
-                self._connection, "select count(*) from memory_plugin.reembedding_refused where tries >= 3"
-            )
-            if refused and not leave_refused:
-                row = store.one(self._connection, "select reason from memory_plugin.reembedding_refused limit 1")
-                raise ConflictError(
-                    f"the new model refuses {refused} memories, and the store is not changed to it: {row[0]}",
-                    hint="see memory_plugin.reembedding_refused; --leave-refused goes on without their vectors",
-                )
+            self._fetch(ENOUGH)
+            if not leave_refused:
+                self._check_refused()
             for name in _INDEXES:
                 self._index(state, name)
             self._connection.execute(f"vacuum (analyze) {_SPARE}")
-            self._fetch(_LEFT, self._next, ENOUGH)
+            self._fetch(ENOUGH)
             self._check()
-            if self._swap(state.dimensions, REMAINDER):
+            if self._swap(state.dimensions, REMAINDERS, leave_refused=leave_refused):
                 return
             self._say("too much was written meanwhile: fetching that first")
 
     def rest(self) -> int:
         """Fetch what was written in the last moments before the swap; return how many memories still wait."""
-        query = "select coalesce((memory_plugin.embedding_status() ->> 'pending')::int, 0), true"
-
-        def batch(_failures: int) -> dict[str, Any]:
+        least = left = store.number(self._connection, _REST)
+        deadline = time.monotonic() + REST_SECONDS
+        while left and time.monotonic() < deadline:
             told = self._call("call memory_plugin.embed_pending(1000)")
-            # A sidecar may be at it already.
-            outcome = "wait" if told["outcome"] == "elsewhere" else told["outcome"]
-            return {"outcome": outcome, "stored": told["embedded"], "problem": None, "seconds": told["seconds"]}
-
-        self._fetch(query, batch, 0)
-        return store.number(self._connection, query)
+            left = store.number(self._connection, _REST)
+            if left < least:
+                least, deadline = left, time.monotonic() + REST_SECONDS
+            elif told["outcome"] != "more":
+                # A sidecar is at it, or the provider fails, or somebody holds a memory.
+                time.sleep(min(max(told["seconds"], 0.2), 5.0))
+        return left
 
     def finish(self) -> None:
         """Drop the former vectors."""
@@ -178,7 +181,7 @@ class Change:
         if state.stage == "swapped":
             former = "select atttypmod::int from pg_catalog.pg_attribute where attrelid = "
             former += "'memory_plugin.memory_records'::regclass and attname = 'embedding_spare'"
-            if not self._swap(store.number(self._connection, former), None):
+            if not self._swap(store.number(self._connection, former), (None,)):
                 raise LockTimeoutError("going back to the former model")
         self._drop()
 
@@ -222,20 +225,25 @@ class Change:
                 return told | {"probe": True}
         return self._batch(max(1, BATCH >> 2 * failures))
 
-    def _fetch(self, count: str, batch: Callable[[int], dict[str, Any]], enough: int) -> None:
-        """Call `batch` until at most `enough` are left, all of them due; a provider that fails is waited for."""
+    def _fetch(self, enough: int, patience: float = math.inf) -> None:
+        """Fetch until at most `enough` are left, all due, or time is up; a provider that fails is waited for."""
         waits, failures, said = 0, 0, ""
+        began = time.monotonic()
+        counted = -math.inf
         shown: Meter
-        with self._meter(store.number(self._connection, count)) as shown:
-            while True:
-                told = batch(failures)
+        with self._meter(store.number(self._connection, _LEFT)) as shown:
+            while time.monotonic() < began + patience:
+                told = self._next(failures)
                 shown.advance(told["stored"])
                 waits = waits + 1 if told["outcome"] == "wait" else 0
                 failures = 0 if told["stored"] or not waits else failures + ("probe" not in told)
                 if told["outcome"] == "off":
                     raise UsageError("the change was ended by somebody else", hint="see memory-plugin reembed --help")
-                left, due = store.one(self._connection, count)
-                if due and isinstance(left, int) and left <= enough:
+                if told["outcome"] == "more" and time.monotonic() < counted + COUNT_SECONDS:
+                    continue
+                left, due = store.one(self._connection, _LEFT)
+                counted = time.monotonic()
+                if not waits and due and isinstance(left, int) and left <= enough:
                     return
                 if told["outcome"] == "done":
                     # What was refused a moment ago is tried again soon.
@@ -259,61 +267,58 @@ class Change:
         self._connection.execute(f"create index concurrently {name} on {on}".encode())
 
     def _check(self) -> None:
-        """Compare the copy with what it copies."""
-        rows, copies = store.one(
-            self._connection,
-            "select (select count(*) from memory_plugin.memory_records where embedding_spare is not null), "
-            "(select count(*) from memory_plugin.memory_vectors_spare)",
-        )
+        """Compare the copy with what it copies, and say how many memories there are."""
+        memories, rows, copies = store.one(self._connection, "select * from memory_plugin._reembed_counts()")
         if rows != copies:
             raise VerifyFailedError(
                 f"{rows} memories have the new vector and {copies} are in its copy",
                 hint="memory-plugin reembed --abort, and begin anew",
             )
+        self._say(f"{rows} vectors for {memories} memories")
 
-    def _swap(self, dimensions: int, most: int | None) -> bool:
-        """Exchange the vectors, in one transaction; return False where more than `most` memories lack theirs."""
+    def _check_refused(self) -> None:
+        """Refuse to go on without the vectors that the new model does not give."""
+        query = "select count(*), min(reason) from memory_plugin.reembedding_refused where tries >= 3"
+        refused, reason = store.one(self._connection, query)
+        if refused:
+            raise ConflictError(
+                f"the new model refuses {refused} memories, and the store is not changed to it: {reason}",
+                hint="see memory_plugin.reembedding_refused; --leave-refused goes on without their vectors",
+            )
+
+    def _swap(self, dimensions: int, remainders: tuple[int | None, ...], *, leave_refused: bool = True) -> bool:
+        """Exchange the vectors, in one transaction; return False where at each try too many memories lack theirs."""
         with store.session(self._settings, "reembed, swap") as connection:
             # An install at the same time would apply the functions for the other dimensions.
             waiting.begin_locked(connection, self._settings)
             plan = replace(self._plan(connection, self._source), dimensions=dimensions)
             # Before anything is held: nobody sees it, or waits for it, until the commit.
             functions.apply(connection, self._settings, self._source, plan)
+            for most in remainders:
+                if most is not None:
+                    self._fetch(most, PATIENCE_SECONDS)
+                if not leave_refused:
+                    self._check_refused()
+                exchange = partial(self._exchange, connection, most)
+                if waiting.hold(connection, self._settings, _BOTH, exchange):
+                    connection.commit()
+                    return True
+        return False
 
-            def exchange() -> bool:
-                if most is not None and store.number(connection, _PENDING.format(most=most + 1)) > most:
-                    return False
-                connection.execute("select memory_plugin._reembed_swap()")
-                return True
-
-            done = self._hold(connection, f"{_RECORDS}, memory_plugin.memory_vectors, {_SPARE}", exchange)
-            if done:
-                connection.commit()
-            return done
+    def _exchange(self, connection: Connection, most: int | None) -> bool:
+        """Exchange the names of the vectors, unless more than `most` memories lack theirs."""
+        left = 0 if most is None else store.number(connection, _PENDING.format(most=most + 1))
+        if most is not None and left > most:
+            return False
+        connection.execute("select memory_plugin._reembed_swap()")
+        if left:
+            self._say(f"{left} memories of the last moments get their vector after the swap")
+        return True
 
     def _drop(self) -> None:
         """Drop the second vectors."""
-        self._hold(
-            self._connection,
-            f"{_RECORDS}, {_SPARE}",
-            lambda: self._connection.execute("select memory_plugin._reembed_drop()"),
-        )
-
-    def _hold(self, connection: Connection, tables: str, work: Callable[[], T]) -> T:
-        """Run `work` in a transaction that has the tables for itself, having kept nobody waiting for long."""
-        deadline, pause = time.monotonic() + self._settings.lock_timeout_s, 0.05
-        while True:
-            try:
-                with connection.transaction():
-                    # Less than deadlock_timeout, and than a commit's own patience.
-                    connection.execute(f"set local lock_timeout = {round(pause * 1000)}".encode())
-                    connection.execute(f"lock table {tables} in access exclusive mode".encode())
-                    return work()
-            except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
-                if time.monotonic() > deadline:
-                    raise LockTimeoutError(one_line(error.diag.message_primary or str(error))) from None
-            time.sleep(random.uniform(0.5, 1.5) * pause)  # noqa: S311
-            pause = min(pause * 1.3, 0.3)
+        drop = partial(self._connection.execute, "select memory_plugin._reembed_drop()")
+        waiting.hold(self._connection, self._settings, f"{_RECORDS}, {_SPARE}", drop)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from types import TracebackType
 import psycopg
 
 from memory_plugin.installer.connect import Connection, open_connection
-from memory_plugin.installer.errors import InstallError, LockTimeoutError
+from memory_plugin.installer.errors import InstallError, LockTimeoutError, one_line
 from memory_plugin.installer.settings import Settings
 
 LOCK_KEY = "pg_catalog.hashtextextended('memory_plugin.install', 0)"
@@ -71,6 +72,29 @@ def prepare_transaction(connection: Connection, settings: Settings) -> None:
         values["transaction_timeout"] = "0"
     calls = ", ".join(["pg_catalog.set_config(%s, %s, true)"] * len(values))
     connection.execute(f"select {calls}", [text for pair in values.items() for text in pair])
+
+
+def hold(connection: Connection, settings: Settings, tables: str, work: Callable[[], object]) -> bool:
+    """Run `work` with the tables for itself, keeping nobody waiting for long; where it returns False, undo it."""
+    deadline, pause = time.monotonic() + settings.lock_timeout_s, 0.05
+    while True:
+        try:
+            done = True
+            with connection.transaction():
+                # Less than deadlock_timeout, and than a commit's own patience.
+                connection.execute(f"set local lock_timeout = {round(pause * 1000)}".encode())
+                connection.execute(f"lock table {tables} in access exclusive mode".encode())
+                done = work() is not False
+                if not done:
+                    # Inside a transaction, the tables would stay locked until its end.
+                    raise psycopg.Rollback
+            return done
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
+            if time.monotonic() > deadline:
+                raise LockTimeoutError(one_line(error.diag.message_primary or str(error))) from None
+        # Outside the queue of those who wait for the tables.
+        time.sleep(random.uniform(0.5, 1.5) * pause)  # noqa: S311
+        pause = min(pause * 1.3, 0.3)
 
 
 def describe(connection: Connection, pids: list[object]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import threading
 import time
@@ -235,6 +236,24 @@ def test_a_change_under_traffic_that_is_killed_twice_loses_nothing(
     assert api.verify_store(settings_for(database)).differences == ()
     assert first(filled, "automobile number 0").startswith("car ")
     assert api.install(settings_for(database)).dimensions == 384
+
+
+def test_a_change_ends_though_writes_go_on_and_the_model_is_slow(
+    database: str, filled: Connection, other: EmbeddingService, start_sidecar: Callable[..., Sidecar]
+) -> None:
+    sidecar = start_sidecar(database, MEMORY_PLUGIN_EMBED_SECONDS="1")
+    other.behaviour = service_module.Slow(0.3)
+    traffic = Traffic(sidecar.client)
+    try:
+        done = run(database, other)
+    finally:
+        traffic.stop()
+    assert (done.returncode, traffic.failures) == (0, []), done.stderr
+    # Those that were there at the swap have their vector; writes of this very moment may not.
+    assert "still wait" not in done.stdout
+    lacked = re.search(r"(\d+) memories of the last moments", done.stderr)
+    assert lacked is None or int(lacked[1]) <= 50
+    wait_until(lambda: dimensions(filled) == {384: 300 + traffic.written}, "every memory to have its new vector")
 
 
 def test_back_from_the_middle_and_from_behind_the_swap(

@@ -222,3 +222,41 @@ $function$;
 comment on function memory_plugin._reembed_settle(uuid, text[], uuid[], text[], text[], text) is
     'Store the second vectors of memories whose content is still the one that was sent, and note those that got none; '
     'return how many were stored.';
+
+create or replace function memory_plugin._reembed_counts(out memories bigint, out vectors bigint, out copies bigint)
+language plpgsql stable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+begin
+    select count(*) into memories
+    from memory_records as r
+    inner join memory_namespaces as n on r.namespace = n.name
+    where (r.expires_at is null or r.expires_at > now()) and (n.expires_at is null or n.expires_at > now());
+    select count(*) into vectors from memory_records as r where r.embedding_spare is not null;
+    select count(*) into copies from memory_vectors_spare;
+end
+$function$;
+
+comment on function memory_plugin._reembed_counts() is
+    'How many live memories, second vectors and copies of these there are.';
+
+create or replace function memory_plugin._reembed_rest()
+returns bigint
+language sql stable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+    select count(*)
+    from memory_records as r
+    inner join memory_namespaces as n on r.namespace = n.name
+    left join embedding_attempts as a
+        on r.namespace = a.namespace and r.id = a.id and a.content_hash = _embedding_hash(r.content)
+    where
+        r.embedding is null
+        and r.created_at <= (select g.swapped_at from reembedding as g)
+        and a.failed is not true
+        and (r.expires_at is null or r.expires_at > now())
+        and (n.expires_at is null or n.expires_at > now())
+$function$;
+
+comment on function memory_plugin._reembed_rest() is
+    'How many memories of before the swap still wait for a vector of the model in force.';

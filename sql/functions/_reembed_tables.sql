@@ -168,7 +168,8 @@ begin
     update reembedding
     set
         stage = case stage when 'filling' then 'swapped' else 'filling' end,
-        swapped_at = case stage when 'filling' then now() end;
+        -- Not the transaction's time: what was written until now may lack its vector.
+        swapped_at = case stage when 'filling' then clock_timestamp() end;
 end
 $function$;
 

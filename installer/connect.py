@@ -45,6 +45,8 @@ def open_connection(settings: Settings, purpose: str, *, autocommit: bool = Fals
             autocommit=autocommit,
             connect_timeout=max(1, round(settings.connect_timeout_s)),
             application_name=f"memory-plugin {purpose}",
+            # Not what PGCLIENTENCODING says: memories pass through as the bytes they are, and JSON is UTF-8.
+            client_encoding="utf8",
             prepare_threshold=None,
         )
     except psycopg.Error as error:

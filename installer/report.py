@@ -11,6 +11,7 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from memory_plugin.installer.api import InstallResult, Status
 from memory_plugin.installer.errors import InstallError
@@ -25,21 +26,22 @@ def print_json(value: object) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def print_rows(title: str, rows: Rows, *, warnings: Iterable[str] = ()) -> None:
-    """Print names and values: a table at a terminal, `name: value` lines elsewhere."""
-    if sys.stdout.isatty():
-        table = Table(title=title, show_header=False, title_justify="left")
+def print_rows(title: str, rows: Rows, *, warnings: Iterable[str] = (), err: bool = False) -> None:
+    """Print names and values: a table at a terminal, `name: value` lines elsewhere; `err` for standard error."""
+    if (sys.stderr if err else sys.stdout).isatty():
+        # Text: in a plain string rich takes [words] for markup and :words: for pictures.
+        table = Table(title=Text(title), show_header=False, title_justify="left")
         for name, value in rows:
-            table.add_row(name, value)
-        console = Console()
+            table.add_row(Text(name), Text(value))
+        console = Console(stderr=err)
         console.print(table)
         for warning in warnings:
-            console.print(f"[yellow]warning:[/yellow] {warning}", highlight=False)
+            console.print(Text.assemble(("warning:", "yellow"), f" {warning}"))
         return
     for name, value in rows:
-        click.echo(f"{name}: {value}" if name else value)
+        click.echo(f"{name}: {value}" if name else value, err=err)
     for warning in warnings:
-        click.echo(f"warning: {warning}")
+        click.echo(f"warning: {warning}", err=err)
 
 
 def install_facts(result: InstallResult) -> dict[str, Any]:
@@ -89,6 +91,7 @@ def status_rows(status: Status, url: str) -> Rows:
     facts, plan = status.facts, status.plan
     applied = [row.name + (" (adopted)" if row.adopted else "") for row in facts.ledger or ()]
     rows = [
+        ("program", f"memory-plugin {status.program_version}"),
         ("state", status.state),
         ("database", url),
         ("server", f"PostgreSQL {facts.server_version_text}"),

@@ -10,6 +10,7 @@ import pytest
 
 from fixtures.installing import connected, make_earlier_shape, rows, settings_for
 from memory_plugin.installer import api, cli
+from memory_plugin.installer.transfer import adopting
 
 ID = "3b0d1c4e-1111-4222-8333-444455556666"
 STORE = "select id::text, namespace, content, pin, created_at from memory_plugin.memory_records order by 1"
@@ -66,6 +67,83 @@ def test_a_dry_run_counts_and_moves_nothing(
     assert (told["namespaces"], told["memories"], told["conflicts"]) == (2, 2, [])
     assert rows(empty_database, STORE) == []
     assert len(rows(empty_database, PUBLIC)) == 2
+
+
+KEYLESS = (
+    "alter table public.memory_records drop constraint memory_records_pkey,"
+    " drop constraint if exists memory_records_namespace_fkey, alter id drop not null,"
+    " alter created_at drop not null, alter pin drop not null;"
+    " alter table public.memory_namespaces drop constraint memory_namespaces_pkey, alter created_at drop not null;"
+)
+
+
+@pytest.mark.parametrize(
+    ("statement", "what", "why"),
+    [
+        ("insert into public.memory_records (id, namespace, content, kind, source)"
+         f" values ('{ID}', 'team:a', 'coffee', 'fact', 'user')", f"memory {ID} in team:a", "more than once in public"),
+        ("insert into public.memory_namespaces (name, kind) values ('team:a', 'custom')", "namespace team:a",
+         "more than once in public"),
+        ("update public.memory_records set id = null where content = 'tea'", "memory (null) in team:a", "id is null"),
+        ("update public.memory_records set created_at = null where content = 'tea'", f"memory {ID} in team:a",
+         "created_at is null"),
+        ("update public.memory_namespaces set created_at = null where name = 'team:a'", "namespace team:a",
+         "created_at is null"),
+    ],
+)  # fmt: skip
+def test_what_a_table_without_its_keys_holds_besides_is_a_conflict_and_not_lost(
+    adopt: Callable[..., int],
+    empty_database: str,
+    capsys: pytest.CaptureFixture[str],
+    statement: str,
+    what: str,
+    why: str,
+) -> None:
+    rows(empty_database, KEYLESS)
+    rows(empty_database, statement)
+    public = rows(empty_database, PUBLIC)
+    assert adopt() == 29
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith(f"conflict: {what}: ")]
+    assert told
+    assert all(line.endswith(why) for line in told)
+    assert rows(empty_database, PUBLIC) == public
+    assert rows(empty_database, STORE) == []
+
+
+def test_a_pin_that_is_null_is_none(adopt: Callable[..., int], empty_database: str) -> None:
+    rows(empty_database, KEYLESS)
+    rows(empty_database, "update public.memory_records set pin = null")
+    assert adopt() == 0
+    assert rows(empty_database, "select pin from memory_plugin.memory_records") == [(False,), (False,)]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        f"select memory_plugin.commit_memory('team:a', 'coffee', id => '{ID}')",
+        "select memory_plugin.upsert_namespace('team:a', 'custom')",
+    ],
+)
+def test_a_row_that_comes_into_the_store_meanwhile_is_not_taken_for_publics(
+    adopt: Callable[..., int], empty_database: str, monkeypatch: pytest.MonkeyPatch, statement: str
+) -> None:
+    rows(empty_database, "select memory_plugin.upsert_namespace('org:o', 'org')")
+    rows(empty_database, "update public.memory_namespaces set kind = 'org', metadata = null where name = 'org:o'")
+    if "commit_memory" in statement:
+        rows(empty_database, "select memory_plugin.upsert_namespace('team:a', 'team', metadata => '{\"k\": 1}')")
+    public = rows(empty_database, PUBLIC)
+    number = adopting.store.number
+
+    def overtaken(connection: psycopg.Connection[tuple[object, ...]], query: str) -> int:
+        """Write to the store right after it was looked at."""
+        found = number(connection, query)
+        if query == adopting._NAMESPACES_THERE:
+            rows(empty_database, statement)
+        return found
+
+    monkeypatch.setattr(adopting.store, "number", overtaken)
+    assert adopt() == 29
+    assert rows(empty_database, PUBLIC) == public
 
 
 @pytest.mark.parametrize(

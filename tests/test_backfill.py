@@ -12,6 +12,7 @@ from psycopg.conninfo import make_conninfo
 
 from fixtures.backfilling import STORED, W, add, counts, make_source
 from fixtures.installing import connected, rows
+from fixtures.server import Server
 from memory_plugin.installer.transfer.lineage import Lineage, Route
 
 TREE = {
@@ -127,6 +128,20 @@ def test_a_source_elsewhere_is_read_and_left_as_it_is(
     code, facts = backfill()
     assert code == 21
     assert "--source-url" in facts["error"]
+
+
+def test_a_source_of_another_encoding_is_read_as_what_it_says(
+    server: Server, database: str, backfill: Callable[..., Any]
+) -> None:
+    name = database.partition("?")[0].rpartition("/")[2] + "_latin1"
+    server.execute(f"create database \"{name}\" template template0 encoding 'LATIN1' locale 'C'")
+    try:
+        make_source(server.url(name))
+        add(server.url(name), "naïve")
+        assert backfill("--source-url", server.url(name))[0] == 0
+    finally:
+        server.execute(f'drop database "{name}" with (force)')
+    assert rows(database, "select content from memory_plugin.memory_records") == [("naïve",)]
 
 
 def test_ids_that_stand_twice_in_a_table_without_a_key_lose_no_row_in_silence(

@@ -20,6 +20,17 @@ SCHEMA = "select to_regnamespace('memory_plugin')"
         "create domain theirs.unit as memory_plugin.vector(3)",
         "create view theirs.seen as select content from memory_plugin.memory_records",
         "create table theirs.notes (namespace text references memory_plugin.memory_namespaces)",
+        "create table theirs.docs (kind text default memory_plugin._kind_of_namespace('team:a'))",
+        "create table theirs.docs (name text); create policy p on theirs.docs"
+        " using (name = any (memory_plugin._session_namespaces()))",
+        "create table theirs.docs (); create trigger t before insert on theirs.docs"
+        " for each row execute function memory_plugin._mirror_vector()",
+        "create table theirs.docs (name text); create rule r as on insert to theirs.docs"
+        " do also select memory_plugin._kind_of_namespace(new.name)",
+        "create type theirs.docs as (x int); create function public.f(theirs.docs) returns memory_plugin.memory"
+        " language sql as 'select null::memory_plugin.memory';"
+        " create cast (theirs.docs as memory_plugin.memory) with function public.f(theirs.docs)",
+        'create publication "theirs.p" for table memory_plugin.memory_records',
     ],
 )
 def test_removal_is_refused_while_another_schema_would_lose_something(

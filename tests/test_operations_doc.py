@@ -6,7 +6,9 @@ import inspect
 import re
 from pathlib import Path
 
-from memory_plugin.installer import errors
+import click
+
+from memory_plugin.installer import cli, errors
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs" / "operations.md").read_text()
@@ -42,3 +44,17 @@ def test_every_test_that_the_table_of_boots_names_is_there() -> None:
         named = re.findall(r"`(test_\w+)`", row[-1])
         assert named, row
         assert set(named) <= defined
+
+
+def test_every_command_that_moves_data_and_each_of_its_options_is_told() -> None:
+    text = section("Moving data in and out")
+    context = click.Context(cli.group)
+    wanted: set[str] = set()
+    for name in ("backfill", "adopt-public", "export", "import", "uninstall"):
+        command = cli.group.get_command(context, name)
+        assert command is not None
+        assert f"| `{name}" in text
+        wanted |= {option for one in command.params if isinstance(one, click.Option) for option in one.opts}
+    told = set(re.findall(r"--[a-z][a-z-]+", text))
+    assert told - wanted == set()
+    assert wanted - told == {"--database-url"}

@@ -13,6 +13,7 @@ import pytest
 
 from fixtures.installing import rows
 from fixtures.sidecars import PROGRAM, clean_env
+from memory_plugin import __version__
 from memory_plugin.installer import cli
 from memory_plugin.installer.stats import size
 
@@ -45,6 +46,7 @@ def test_json_has_the_counts_and_sizes(filled: str, capsys: pytest.CaptureFixtur
 
 def test_a_log_gets_plain_lines(filled: str, capsys: pytest.CaptureFixture[str]) -> None:
     lines = told(capsys, "--database-url", filled).splitlines()
+    assert f"program: memory-plugin {__version__}" in lines
     assert "memories: 3 (1 fact, 1 summary, 1 checkpoint)" in lines
     assert "expired, not yet swept: 1 memories, 0 namespaces" in lines
 
@@ -65,6 +67,7 @@ def test_a_terminal_gets_a_table(filled: str) -> None:
         finally:
             os.close(ours)
     assert process.returncode == 0
+    assert f"memory-plugin {__version__} " in shown.decode()
     assert "│ memories" in shown.decode()
     assert "3 (1 fact, 1 summary, 1 checkpoint)" in shown.decode()
 

@@ -93,6 +93,19 @@ def test_an_export_is_json_lines_and_can_be_narrowed(database: str, tmp_path: Pa
         assert sum('"gone"' in line for line in everything) == 1
 
 
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_an_export_is_utf8_whatever_the_environment_asks_of_other_programs(database: str, encoding: str) -> None:
+    with connected(database) as connection:
+        connection.execute("select memory_plugin.commit_memory('team:a', 'naïve')")
+    environment = clean_env(MEMORY_PLUGIN_DATABASE_URL=database, PGCLIENTENCODING=encoding)
+    done = subprocess.run([PROGRAM, "export", "-"], env=environment, capture_output=True, timeout=60, check=True)
+    assert "naïve".encode() in done.stdout
+    put = subprocess.run(
+        [PROGRAM, "import", "-"], env=environment, input=done.stdout, capture_output=True, timeout=60, check=True
+    )
+    assert b"unchanged: 1" in put.stdout
+
+
 def test_a_conflict_is_skipped_updated_or_refused_as_asked(database: str) -> None:
     memory_id = str(uuid.uuid4())
     with connected(database) as connection:

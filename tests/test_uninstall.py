@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from fixtures.installing import install, make_vector, rows
+from fixtures.sidecars import PROGRAM, clean_env
 from memory_plugin.installer import cli
 
 SCHEMA = "select to_regnamespace('memory_plugin')"
@@ -50,6 +52,9 @@ def test_with_yes_the_store_goes_and_can_be_installed_again(empty_database: str,
         "create table theirs.docs as select array['[1,2,3]'::memory_plugin.vector] as embedding",
         "create domain theirs.unit as memory_plugin.vector(3); create table theirs.docs as"
         " select '[1,2,3]'::theirs.unit as embedding",
+        "create table theirs.docs as select '[1,2,3]'::memory_plugin.vector as embedding;"
+        " alter table theirs.docs alter embedding set default '[1]'::memory_plugin.vector;"
+        " create policy p on theirs.docs using (embedding operator(memory_plugin.=) '[1,2,3]')",
     ],
 )
 def test_pgvector_moves_to_public_first_when_others_use_it(
@@ -76,6 +81,18 @@ def test_pgvector_moves_to_public_first_when_others_use_it(
         "create view theirs.seen as select content from memory_plugin.memory_records",
         "create table theirs.notes (namespace text references memory_plugin.memory_namespaces)",
         "create function theirs.f(memory_plugin.memory) returns int language sql as 'select 1'",
+        "create table theirs.docs (kind text default memory_plugin._kind_of_namespace('team:a'))",
+        "create table theirs.docs (name text); create policy p on theirs.docs"
+        " using (name = any (memory_plugin._session_namespaces()))",
+        "create table theirs.docs (); create trigger t before insert on theirs.docs"
+        " for each row execute function memory_plugin._mirror_vector()",
+        "create table theirs.docs (name text); create rule r as on insert to theirs.docs"
+        " do also select memory_plugin._kind_of_namespace(new.name)",
+        "create type theirs.docs as (x int); create function public.f(theirs.docs) returns memory_plugin.memory"
+        " language sql as 'select null::memory_plugin.memory';"
+        " create cast (theirs.docs as memory_plugin.memory) with function public.f(theirs.docs)",
+        'create publication "theirs.p" for table memory_plugin.memory_records',
+        'create publication "theirs.p" for tables in schema memory_plugin',
     ],
 )
 def test_it_is_refused_while_something_of_others_needs_the_store(
@@ -101,6 +118,42 @@ def test_an_export_asked_for_is_complete_before_anything_goes(database: str, tmp
     with gzip.open(file, "rt") as lines:
         contents = [json.loads(line).get("content") for line in lines]
     assert sorted(filter(None, contents)) == ["old", "tea"]
+
+
+@pytest.mark.parametrize(
+    "ours",
+    [
+        "create trigger theirs after insert on memory_plugin.memory_records"
+        " for each row execute function public.audit()",
+        "create policy theirs on memory_plugin.memory_records using (true)",
+        "create index theirs on memory_plugin.memory_records (source)",
+        "alter default privileges in schema memory_plugin grant select on tables to public",
+    ],
+)
+def test_what_belongs_to_the_stores_own_tables_goes_with_them(empty_database: str, ours: str) -> None:
+    install(empty_database)
+    rows(
+        empty_database,
+        "create function public.audit() returns trigger language plpgsql as 'begin return null; end'",
+    )
+    rows(empty_database, ours)
+    assert uninstall(empty_database, "--yes") == 0
+    assert rows(empty_database, SCHEMA) == GONE
+    assert rows(empty_database, "select count(*) from pg_proc where proname = 'audit'") == [(1,)]
+
+
+@pytest.mark.parametrize("file", ["-", "memories.ndjson"])
+def test_what_is_told_does_not_stand_among_the_exported_memories(database: str, tmp_path: Path, file: str) -> None:
+    rows(database, "select memory_plugin.commit_memory('team:a', 'tea')")
+    environment = clean_env(MEMORY_PLUGIN_DATABASE_URL=database)
+    command = [PROGRAM, "uninstall", "--yes", "--export", file]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    exported = done.stdout if file == "-" else (tmp_path / file).read_text()
+    assert [json.loads(line)["type"] for line in exported.splitlines()] == ["namespace", "memory"]
+    told = done.stderr if file == "-" else done.stdout
+    assert "drops: 1 memories" in told
+    assert "dropped: the schema memory_plugin" in told
 
 
 def test_nothing_to_remove_is_no_failure(empty_database: str, capsys: pytest.CaptureFixture[str]) -> None:

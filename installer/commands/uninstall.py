@@ -27,6 +27,8 @@ def command(database_url: str | None, yes: bool, export_file: str | None) -> Non
     memory_plugin. Refused while something of others depends on the store itself. The roles memory_plugin_* stay.
     """
     settings = options.settings(database_url=database_url)
+    # The only copy there will be: nothing else may stand in it.
+    memories_to_stdout = export_file == "-"
     with store.session(settings, "uninstall") as connection:
         if yes:
             waiting.begin_locked(connection, settings)
@@ -35,9 +37,10 @@ def command(database_url: str | None, yes: bool, export_file: str | None) -> Non
             waiting.prepare_transaction(connection, settings)
         holding = removing.look(connection)
         if holding is None:
-            click.echo("there is nothing to remove: this database has no schema memory_plugin")
+            told = "there is nothing to remove: this database has no schema memory_plugin"
+            click.echo(told, err=memories_to_stdout)
             return
-        report.print_rows(f"uninstall from {settings.masked_url}", _rows(holding))
+        report.print_rows(f"uninstall from {settings.masked_url}", _rows(holding), err=memories_to_stdout)
         if holding.dependents:
             raise DependentsError(", ".join(holding.dependents))
         if not yes:
@@ -49,7 +52,7 @@ def command(database_url: str | None, yes: bool, export_file: str | None) -> Non
             click.echo(f"exported {done.namespaces} namespaces and {done.memories} memories to {export_file}", err=True)
         removing.remove(connection, holding)
         connection.commit()
-    click.echo("dropped: the schema memory_plugin")
+    click.echo("dropped: the schema memory_plugin", err=memories_to_stdout)
 
 
 def _rows(holding: Holding) -> list[tuple[str, str]]:

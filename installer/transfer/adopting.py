@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from memory_plugin.installer.connect import Connection
-from memory_plugin.installer.errors import BadSettingError
+from memory_plugin.installer.errors import BadSettingError, ConflictError
 from memory_plugin.installer.transfer import store
 
 _TABLES = ("memory_namespaces", "memory_records")
@@ -40,18 +40,43 @@ inner join pg_catalog.pg_namespace as n on c.relnamespace = n.oid
 inner join pg_catalog.pg_type as t on a.atttypid = t.oid
 where n.nspname = 'public' and c.relname = %s and c.relkind in ('r', 'p') and a.attnum > 0 and not a.attisdropped
 """
+# Public's tables may have lost their keys: what would then be dropped as a duplicate is refused.
+_REFUSE_NAMESPACES = """
+update pg_temp.adopted_namespaces as p set refusal = coalesce(
+    memory_plugin._import_group('namespace', p.name, p.kind, null),
+    case
+        when p.created_at is null then 'created_at is null'
+        when p.name in (select d.name from pg_temp.adopted_namespaces as d group by 1 having pg_catalog.count(*) > 1)
+            then 'it stands more than once in public'
+    end
+)
+"""
+_REFUSE_RECORDS = """
+update pg_temp.adopted_records as p set
+    pin = coalesce(p.pin, false),
+    refusal = coalesce(
+        memory_plugin._refusal(p.namespace, p.content, p.kind, p.source, p.expires_at, p.propagation, p.embedding),
+        case
+            when p.id is null then 'id is null'
+            when p.created_at is null then 'created_at is null'
+            when (p.namespace, p.id) in (
+                select d.namespace, d.id from pg_temp.adopted_records as d group by 1, 2 having pg_catalog.count(*) > 1
+            ) then 'it stands more than once in public'
+        end
+    )
+"""
 _NAMESPACE_CONFLICTS = """
-select 'namespace ' || p.name,
-    case when m.name is null then memory_plugin._import_group('namespace', p.name, p.kind, null)
+select 'namespace ' || coalesce(p.name, '(null)'),
+    case when m.name is null then p.refusal
     else 'the store has it with another kind, expires_at or metadata' end as reason
 from pg_temp.adopted_namespaces as p
 left join memory_plugin.memory_namespaces as m
     on p.name = m.name and (m.expires_at is null or m.expires_at > pg_catalog.now())
-where case when m.name is null then memory_plugin._import_group('namespace', p.name, p.kind, null) is not null
+where case when m.name is null then p.refusal is not null
     else (p.kind, p.expires_at, p.metadata) is distinct from (m.kind, m.expires_at, m.metadata) end
 """
 _RECORD_CONFLICTS = """
-select 'memory ' || p.id || ' in ' || p.namespace,
+select 'memory ' || coalesce(p.id::text, '(null)') || ' in ' || coalesce(p.namespace, '(null)'),
     case when m.id is null then p.refusal else 'the store has another memory under this id' end as reason
 from pg_temp.adopted_records as p
 left join memory_plugin.memory_records as m on p.namespace = m.namespace and p.id = m.id
@@ -64,6 +89,11 @@ where case when m.id is null then p.refusal is not null
 _THERE = """
 select pg_catalog.count(*) from pg_temp.adopted_records as p
 inner join memory_plugin.memory_records as m on p.namespace = m.namespace and p.id = m.id
+where m.expires_at is null or m.expires_at > pg_catalog.now()
+"""
+_NAMESPACES_THERE = """
+select pg_catalog.count(*) from pg_temp.adopted_namespaces as p
+inner join memory_plugin.memory_namespaces as m on p.name = m.name
 where m.expires_at is null or m.expires_at > pg_catalog.now()
 """
 # As everywhere, what has expired in the store is as if absent, and makes room.
@@ -118,7 +148,7 @@ class Adoption:
 def move(connection: Connection, vector: sql.Identifier, *, drop: bool, dry_run: bool) -> Adoption:
     """Move the rows within the caller's transaction; with conflicts or `dry_run` only tell.
 
-    Raises BadSettingError when the tables have another shape.
+    Raises BadSettingError when the tables have another shape, ConflictError when the store is written to meanwhile.
     """
     shapes = {table: _columns(connection, table) for table in _TABLES}
     found = tuple(table for table in _TABLES if shapes[table])
@@ -137,9 +167,16 @@ def move(connection: Connection, vector: sql.Identifier, *, drop: bool, dry_run:
     there = store.number(connection, _THERE)
     if dry_run:
         return Adoption(found, namespaces, memories - there, there)
-    for statement in (*_EXPIRED, _NAMESPACES, _ORPHANS):
+    named = store.number(connection, _NAMESPACES_THERE)
+    for statement in _EXPIRED:
         connection.execute(statement)
+    named += connection.execute(_NAMESPACES).rowcount
+    connection.execute(_ORPHANS)
     moved = connection.execute(_RECORDS).rowcount
+    if (named, there + moved) != (namespaces, memories):
+        # What was inserted since the comparison is not public's row, and public's would now be deleted.
+        told = "another session wrote the same namespaces or memories to the store at this moment"
+        raise ConflictError(told, hint="run this again: it lists the rows that differ then")
     for table in reversed(found):
         connection.execute(f"delete from public.{table}")
     if drop:
@@ -166,11 +203,10 @@ def _take(connection: Connection, shapes: dict[str, dict[str, str]], vector: sql
             "create temporary table adopted_records on commit drop as select {}, embedding::{}.vector from ({}) as p"
         ).format(sql.SQL(", ").join(map(sql.Identifier, _RECORD)), vector, sql.SQL(records))
     )
-    connection.execute("alter table pg_temp.adopted_records add column refusal text")
-    connection.execute(
-        "update pg_temp.adopted_records set refusal ="
-        " memory_plugin._refusal(namespace, content, kind, source, expires_at, propagation, embedding)"
-    )
+    for table in ("adopted_namespaces", "adopted_records"):
+        connection.execute(f"alter table pg_temp.{table} add column refusal text")
+    connection.execute(_REFUSE_NAMESPACES)
+    connection.execute(_REFUSE_RECORDS)
     connection.execute(
         "update pg_temp.adopted_records set content = memory_plugin._as_committed(content)"
         " where refusal is null and memory_plugin._redacts_on_commit()"

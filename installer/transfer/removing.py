@@ -51,7 +51,7 @@ going as (
         where d.refclassid = g.classid and d.refobjid = g.objid and (g.objsubid = 0 or d.refobjsubid = g.objsubid)
         union all
         select d.refclassid, d.refobjid, d.refobjsubid from pg_catalog.pg_depend as d
-        where d.classid = g.classid and d.objid = g.objid and d.deptype = 'i' and g.objsubid = 0
+        where d.classid = g.classid and d.objid = g.objid and d.deptype in ('i', 'e') and g.objsubid = 0
     ) as step
     where %(with_vector)s or not exists (
         select from extension_parts as e where e.classid = step.classid and e.objid = step.objid
@@ -60,7 +60,27 @@ going as (
 select distinct o.type || ' ' || o.identity
 from going as g
 cross join lateral pg_catalog.pg_identify_object(g.classid, g.objid, g.objsubid) as o
-where o.schema not in ('memory_plugin', 'pg_toast')
+where
+    -- What goes with its owner (the type of a view, the members of an extension) is told as the owner.
+    not exists (
+        select from pg_catalog.pg_depend as d
+        where d.classid = g.classid and d.objid = g.objid and g.objsubid = 0 and d.deptype in ('i', 'e')
+    )
+    and case
+        when o.schema is not null then o.schema not in ('memory_plugin', 'pg_toast')
+        when o.type = 'schema' then o.identity <> 'memory_plugin'
+        when o.type = 'extension' then o.identity <> 'vector'
+        -- A default, a trigger, a policy, a cast, a table's place in a publication: in no schema of its own. It is ours
+        -- where it belongs to something of ours and to nothing else.
+        else (
+            select pg_catalog.bool_and(
+                case p.type when 'schema' then p.identity else p.schema end is not distinct from 'memory_plugin'
+            )
+            from pg_catalog.pg_depend as d
+            cross join lateral pg_catalog.pg_identify_object(d.refclassid, d.refobjid, d.refobjsubid) as p
+            where d.classid = g.classid and d.objid = g.objid and d.deptype = 'a'
+        ) is not true
+    end
 order by 1
 """
 

@@ -75,13 +75,19 @@ with rest as materialized (
 insert into pg_temp.{_STAGING}_checked
 select r.n, l.* from rest as r cross join lateral memory_plugin._import_line(r.line) as l
 """
-# Of a million lines, a few thousand differ in these.
-_JUDGE_GROUPS = f"""
+# Of a million lines, a few thousand differ in these; and only what is in doubt is worth the call of the rules.
+_JUDGE_GROUPS = rf"""
 create temporary table {_STAGING}_refused on commit drop as
 select * from (
-    select line_type, namespace, kind, source,
-        memory_plugin._import_group(line_type, namespace, kind, source) as refusal
-    from pg_temp.{_STAGING}_checked where refusal is null group by 1, 2, 3, 4
+    select g.*, memory_plugin._import_group(g.line_type, g.namespace, g.kind, g.source) as refusal
+    from (
+        select c.line_type, c.namespace, c.kind, c.source
+        from pg_temp.{_STAGING}_checked as c where c.refusal is null group by 1, 2, 3, 4
+    ) as g
+    where (
+        g.line_type = 'memory' and g.kind in ('fact', 'summary', 'checkpoint') and g.source in ('agent', 'runtime', 'user')
+        and g.namespace ~ '^[a-z]+:[A-Za-z0-9_:.\-]+$' and pg_catalog.length(g.namespace) <= 256
+    ) is not true
 ) as judged
 where refusal is not null
 """

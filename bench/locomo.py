@@ -125,6 +125,8 @@ class Http:
 
     def __init__(self, url: str) -> None:
         self.client = httpx.Client(base_url=url, timeout=10)
+        self.degraded = 0
+        """How many searches had to do without an arm."""
 
     def commit(self, namespace: str, turn: Turn, embedding: str | None) -> str:
         """Commit a turn; return its id."""
@@ -138,7 +140,9 @@ class Http:
         body: dict[str, Any] = {"namespaces": [namespace], "query": query, "limit": DEPTH}
         if embedding:
             body["embedding"] = json.loads(embedding)
-        return [memory["id"] for memory in self._asked("POST", "/v1/search", body)["memories"]]
+        told = self._asked("POST", "/v1/search", body)
+        self.degraded += "degraded" in told.get("search", {})
+        return [memory["id"] for memory in told["memories"]]
 
     def drop(self, namespace: str) -> None:
         """Remove a namespace, if it is there, with its memories."""
@@ -183,13 +187,17 @@ def load(folder: Path) -> tuple[list[Turn], list[Question], int]:
     return turns, asked, dimensions
 
 
+def commit(door: Http | Sql, turns: list[Turn], *, embedded: bool) -> dict[str, str]:
+    """Commit the turns in the order said; return which turn each memory is."""
+    return {
+        door.commit(namespace_of(turn.conversation), turn, turn.embedding if embedded else None): turn.turn
+        for turn in turns
+    }
+
+
 def measure(door: Http | Sql, turns: list[Turn], questions: list[Question], modes: list[str]) -> dict[str, Figures]:
     """Commit the turns, ask the questions, the modes taking turns so that what slows one slows all."""
-    embedded = modes != ["query"]
-    turn_of: dict[str, str] = {}
-    for turn in turns:
-        memory = door.commit(namespace_of(turn.conversation), turn, turn.embedding if embedded else None)
-        turn_of[memory] = turn.turn
+    turn_of = commit(door, turns, embedded=modes != ["query"])
     figures = {mode: Figures() for mode in modes}
     for question in questions:
         for mode in modes:

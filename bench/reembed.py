@@ -1,18 +1,19 @@
 """Change the embedding model of a store under writes and searches, killed twice on the way, and see what it cost.
 
-python bench/reembed.py --server-url URL [--rows N] [--writes N] [--from N] [--to N]
+python bench/reembed.py [--server-url URL] [--rows N] [--writes N] [--from N] [--to N] [--json FILE]
 
-URL names a maintenance database of a server with plpython3u; a database is made in it and dropped. Both embedding
-services are the test suite's: hashed words, so that the time is the store's and not a model's. Prints a table; exits 1
-when a request failed or a memory is without its new vector.
+URL names a maintenance database of a server with plpython3u; without it one of this machine's packages is started. A
+database is made in it and dropped. Both embedding services are the test suite's: hashed words, so that the time is the
+store's and not a model's. Writes are due at a fixed rate, by one client, and those reached are counted. Printed: how
+many memories had no new vector at the swap, how long until those had one that were committed before it, and how many
+were without one once the writes ended. Exits 1 when a request failed or a memory is still without its new vector.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
-import os
-import socket
 import subprocess
 import sys
 import threading
@@ -27,11 +28,8 @@ import httpx
 import psycopg
 import server
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
 from fixtures.embedding_service import EmbeddingService
 
-PROGRAM = (sys.executable, "-c", "from memory_plugin.installer.cli import main; main()")
 WORDS = ("car", "boat", "plane", "tree", "house", "river", "stone", "cloud", "doctor", "wheel", "garden", "letter")
 FILL = """
 insert into memory_plugin.memory_records (namespace, id, content, kind, source, created_at, embedding)
@@ -62,35 +60,6 @@ def embeddings(dimensions: int) -> Iterator[str]:
     process.join()
 
 
-@contextmanager
-def sidecar(url: str) -> Iterator[httpx.Client]:
-    """Serve the store; yield a client of it."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    environment = {
-        **os.environ,
-        "MEMORY_PLUGIN_DATABASE_URL": url,
-        "MEMORY_PLUGIN_LISTEN_ADDR": address,
-        "MEMORY_PLUGIN_EMBED_SECONDS": "1",
-    }
-    process = subprocess.Popen([*PROGRAM, "serve"], env=environment, stderr=subprocess.DEVNULL)
-    try:
-        with httpx.Client(base_url=f"http://{address}", timeout=10) as client:
-            deadline = time.monotonic() + 30
-            while True:
-                try:
-                    client.get("/v1/health").raise_for_status()
-                    break
-                except httpx.HTTPError:
-                    if time.monotonic() > deadline or process.poll() is not None:
-                        raise
-                    time.sleep(0.1)
-            yield client
-    finally:
-        process.terminate()
-        process.wait()
-
-
 class Load:
     """Writes at a rate and searches one after the other, each with its time and status."""
 
@@ -99,6 +68,8 @@ class Load:
         self.every = 1 / writes
         self.times: dict[str, list[float]] = {"write": [], "search": []}
         self.failures: list[str] = []
+        self.began = time.monotonic()
+        self.seconds = 0.0
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=work) for work in (self._write, self._search)]
         for thread in self._threads:
@@ -135,43 +106,97 @@ class Load:
         self._stop.set()
         for thread in self._threads:
             thread.join()
+        self.seconds = time.monotonic() - self.began
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        """Return the count, the rate reached and the latencies of each kind."""
+        return {
+            kind: {
+                "count": len(times),
+                "per_second": round(len(times) / self.seconds, 1),
+                **{
+                    name: round(sorted(times)[min(len(times) * part // 100, len(times) - 1)] * 1000, 1)
+                    for name, part in (("p50_ms", 50), ("p99_ms", 99), ("slowest_ms", 100))
+                },
+            }
+            for kind, times in self.times.items()
+        }
 
 
-def change(url: str, to: int, service: str, conn: psycopg.Connection[Any], rows: int) -> tuple[list[float], str]:
-    """Run reembed, killed when a third and when two thirds are filled; return each run's seconds and the last word."""
-    command = [*PROGRAM, "reembed", "--database-url", url, "--model", "new", "--dimensions", str(to), "--url", service]
-    took = []
+class Swap:
+    """What memories lack as soon as the vectors are swapped, seen from a session of its own."""
+
+    def __init__(self, url: str) -> None:
+        self.lacking: int | None = None
+        """Memories without a vector when the swap was first seen."""
+        self.filled_after_s: float | None = None
+        """Seconds from the swap until every memory committed before it had its vector."""
+        self._url = url
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        look = """
+        select
+            count(r.id), count(r.id) filter (where r.created_at <= g.swapped_at),
+            extract(epoch from clock_timestamp() - g.swapped_at)::float8
+        from memory_plugin.reembedding as g
+        left join memory_plugin.memory_records as r on r.embedding is null
+        where g.stage = 'swapped'
+        group by g.swapped_at
+        """
+        with psycopg.connect(self._url, autocommit=True, prepare_threshold=None) as conn:
+            while not self._stop.wait(0.02):
+                row = conn.execute(look.encode()).fetchone()
+                if row is None:
+                    continue
+                if self.lacking is None:
+                    self.lacking = row[0]
+                if not row[1]:
+                    self.filled_after_s = round(row[2], 2)
+                    return
+
+    def stop(self) -> None:
+        """Look no longer."""
+        self._stop.set()
+        self._thread.join()
+
+
+def change(
+    url: str, to: int, service: str, conn: psycopg.Connection[Any], rows: int
+) -> tuple[list[float], list[int], str]:
+    """Run reembed, killed at a third and at two thirds; return the runs' seconds, vectors then, and the last word."""
+    command = [*server.PROGRAM, *("reembed", "--database-url", url, "--url", service)]
+    command += ["--model", "new", "--dimensions", str(to)]
+    column = "select from pg_attribute where attrelid = 'memory_plugin.memory_records'::regclass "
+    column += "and attname = 'embedding_spare'"
+    filled = "select count(*) from memory_plugin.memory_records where embedding_spare is not null"
+    took, killed, there = [], [], 0
     for share in (1 / 3, 2 / 3, None):
         began = time.monotonic()
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=None, text=True)
-        while share is not None and process.poll() is None:
-            time.sleep(0.5)
-            column = "select from pg_attribute where attrelid = 'memory_plugin.memory_records'::regclass "
-            column += "and attname = 'embedding_spare'"
-            if conn.execute(column.encode()).fetchone() is None:
-                continue
-            filled = conn.execute("select count(*) from memory_plugin.memory_records where embedding_spare is not null")
-            row = filled.fetchone()
-            if row is not None and row[0] > rows * share:
-                process.kill()
+        while share is not None and process.poll() is None and there <= rows * share:
+            time.sleep(0.2)
+            if conn.execute(column.encode()).fetchone() is not None:
+                row = conn.execute(filled.encode()).fetchone()
+                there = row[0] if row is not None else 0
+        if share is not None:
+            if process.poll() is not None:
+                raise SystemExit(f"reembed ended before it was killed: {process.returncode}")
+            process.kill()
+            killed.append(there)
         said = process.communicate()[0]
         took.append(time.monotonic() - began)
-        if share is None and process.returncode:
-            raise SystemExit(f"reembed failed: {process.returncode}")
-    return took, said
+    if process.returncode:
+        raise SystemExit(f"reembed failed: {process.returncode}")
+    return took, killed, said
 
 
-def main() -> int:
+def measure(server_url: str, options: argparse.Namespace) -> dict[str, Any]:
     """Fill, load, change, count."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--server-url", required=True)
-    parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--writes", type=float, default=50)
-    parser.add_argument("--from", dest="old", type=int, default=256)
-    parser.add_argument("--to", type=int, default=384)
-    options = parser.parse_args()
     with ExitStack() as stack:
-        url = stack.enter_context(server.store(options.server_url, options.old))
+        url = stack.enter_context(server.store(server_url, options.old))
         old, new = (stack.enter_context(embeddings(n)) for n in (options.old, options.to))
         conn = stack.enter_context(psycopg.connect(url, autocommit=True))
         conn.execute("select memory_plugin.configure_embedding(%s, 'old', %s)", [old, options.old])
@@ -181,33 +206,82 @@ def main() -> int:
         )
         conn.execute(FILL, [list(WORDS), options.rows, options.old, options.rows])
         conn.execute("vacuum (analyze)")
-        client = stack.enter_context(sidecar(url))
-        load = Load(client, options.writes)
+        client = stack.enter_context(server.sidecar(url, MEMORY_PLUGIN_EMBED_SECONDS="1"))
+        load, swap = Load(client, options.writes), Swap(url)
         try:
-            took, said = change(url, options.to, new, conn, options.rows)
+            took, killed, said = change(url, options.to, new, conn, options.rows)
         finally:
             load.stop()
-        waiting, deadline = 1, time.monotonic() + 60
-        while waiting and time.monotonic() < deadline:
-            time.sleep(0.5)
-            row = conn.execute(
-                "select count(*), count(*) filter (where embedding is null or public.vector_dims(embedding) <> %s) "
-                "from memory_plugin.memory_records",
-                [options.to],
-            ).fetchone()
-            total, waiting = row if row is not None else (0, 1)
-    out = sys.stdout.write
-    out(f"{said}\n| what | count | p50 ms | p99 ms | slowest ms |\n|---|---|---|---|---|\n")
-    for kind, times in load.times.items():
-        ordered = sorted(times)
-        shown = (ordered[len(ordered) // 2], ordered[len(ordered) * 99 // 100], ordered[-1])
-        out(f"| {kind} | {len(times)} | " + " | ".join(f"{value * 1000:.1f}" for value in shown) + " |\n")
-    out(f"\n{options.rows} memories, {options.old} to {options.to} dimensions, {options.writes:.0f} writes/s\n")
-    out(f"runs, the first two killed: {', '.join(f'{seconds:.0f} s' for seconds in took)}\n")
-    out(f"failed requests: {len(load.failures)}\nmemories: {total}, of these without their new vector: {waiting}\n")
-    for failure in load.failures[:5]:
-        out(f"  {failure}\n")
-    return 1 if load.failures or waiting else 0
+            waiting, deadline = 1, time.monotonic() + 60
+            while waiting and time.monotonic() < deadline:
+                row = conn.execute(
+                    "select count(*), count(*) filter (where embedding is null or public.vector_dims(embedding) <> %s) "
+                    "from memory_plugin.memory_records",
+                    [options.to],
+                ).fetchone()
+                total, waiting = row if row is not None else (0, 1)
+                time.sleep(0.2)
+            swap.stop()
+        sys.stdout.write(said)
+        return {
+            "bench": "reembed",
+            "machine": server.described(url),
+            "rows": options.rows,
+            "from": options.old,
+            "to": options.to,
+            "writes_due_per_second": options.writes,
+            "load_seconds": round(load.seconds, 1),
+            **load.summary(),
+            "failures": load.failures[:5],
+            "failed_requests": len(load.failures),
+            "runs_seconds": [round(seconds, 1) for seconds in took],
+            "killed_at": killed,
+            "lacking_at_the_swap": swap.lacking,
+            "filled_after_seconds": swap.filled_after_s,
+            "memories": total,
+            "without_new_vector": waiting,
+        }
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return the figures as text."""
+    lines = [
+        "| what | count | a second | p50 ms | p99 ms | slowest ms |",
+        "|---|---|---|---|---|---|",
+        *(f"| {kind} | {' | '.join(str(value) for value in result[kind].values())} |" for kind in ("write", "search")),
+        "",
+        f"{result['rows']} memories, {result['from']} to {result['to']} dimensions; writes due: "
+        f"{result['writes_due_per_second']:g}/s",
+        f"runs, the first two killed at {result['killed_at']} vectors: {result['runs_seconds']} s",
+        f"without a vector at the swap: {result['lacking_at_the_swap']}; those committed before it had theirs after "
+        f"{result['filled_after_seconds']} s",
+        f"failed requests: {result['failed_requests']}",
+        f"memories: {result['memories']}, of these without their new vector: {result['without_new_vector']}",
+        *(f"  {failure}" for failure in result["failures"]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """Measure and print; status 1 when something was lost or refused."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--server-url", help="a server with plpython3u; without it this machine's is started")
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--writes", type=float, default=50)
+    parser.add_argument("--from", dest="old", type=int, default=256)
+    parser.add_argument("--to", type=int, default=384)
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    options = parser.parse_args()
+    try:
+        with server.full(options.server_url) as url:
+            result = measure(url, options)
+    except LookupError as error:
+        sys.stderr.write(f"reembed: skipped: {error}\n")
+        return 0
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    sys.stdout.write(table(result))
+    return 1 if result["failed_requests"] or result["without_new_vector"] else 0
 
 
 if __name__ == "__main__":

@@ -130,12 +130,43 @@ def throughput(result: dict[str, Any]) -> Iterator[Line]:
         yield Line(f"{name} over HTTP", "/s", of[OURS]["requests_s"], beside, other.get("requests_s"), False, remark)
 
 
+def paraphrase(result: dict[str, Any]) -> Iterator[Line]:
+    """Yield the lines of bench/paraphrase.py."""
+    for name, door in result["doors"].items():
+        measured = f"paraphrases found first by {name}, of {door['asked']}"
+        remark = f"{door['chance_first']} of {door['chance_asked']} despite a chance word"
+        yield Line(measured, "", door["first"], "by words alone", door["words_alone"], False, remark)
+
+
+def served_locomo(result: dict[str, Any]) -> Iterator[Line]:
+    """Yield the lines of bench/served_locomo.py."""
+    served, client = result["served"], result["client"]
+    for key in ("recall@10", "mrr", "hit@10"):
+        yield Line(f"LoCoMo by text alone: {key}", "", served[key], "clients send vectors", client[key], False)
+    remark = f"embedded {result['embedded_per_second']:.0f}/s, {result['degraded']} degraded"
+    yield Line("by text alone: p50", "ms", served["p50_ms"], "clients send vectors", client["p50_ms"], remark=remark)
+
+
+def reembed(result: dict[str, Any]) -> Iterator[Line]:
+    """Yield the lines of bench/reembed.py."""
+    label = f"{result['rows']:,} memories, new model"
+    for kind in ("write", "search"):
+        of = result[kind]
+        remark = f"{of['per_second']:.1f}/s, p99 {of['p99_ms']:.1f} ms, slowest {of['slowest_ms']:.0f} ms"
+        yield Line(f"{label}: {kind} p50", "ms", of["p50_ms"], remark=remark)
+    remark = f"{result['failed_requests']} requests failed, {result['without_new_vector']} memories without a vector"
+    yield Line(f"{label}: whole change", "s", sum(result["runs_seconds"]), remark=remark)
+
+
 BENCHES: dict[str, Callable[[Any], Iterator[Line]]] = {
     "compare": compare,
     "compare_locomo": compare_locomo,
     "lexical": lexical,
     "locomo": locomo,
+    "paraphrase": paraphrase,
+    "reembed": reembed,
     "semantic": semantic,
+    "served_locomo": served_locomo,
     "sidecar_overhead": sidecar_overhead,
     "throughput": throughput,
 }

@@ -17,10 +17,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import minilm_service
 import report
 import server
 
@@ -42,6 +43,10 @@ class Bench:
     """Its figures are printed, not written to {json}."""
     needs: str = ""
     """An environment variable without which there is nothing to measure."""
+    plpython: bool = False
+    """Its server has plpython3u: the given one, or one of this machine's packages for as long."""
+    model: bool = False
+    """It needs the model of minilm_service.py."""
 
 
 COMMON = ("--server-url", "{server}", "--json", "{json}")
@@ -79,6 +84,8 @@ BENCHES = (
             "full": ("--rows", "100000", "--seconds", "5", "--rounds", "7"),
         },
     ),
+    Bench("paraphrase", COMMON, dict.fromkeys(SIZES, ()), plpython=True, model=True),
+    Bench("served_locomo", COMMON, dict.fromkeys(SIZES, ()), needs="LOCOMO_DIR", plpython=True, model=True),
 )
 
 
@@ -88,13 +95,15 @@ def command(bench: Bench, size: str, filled: dict[str, str]) -> list[str]:
     return [sys.executable, str(HERE / f"{bench.name}.py"), *arguments]
 
 
-def left_out(bench: Bench, size: str) -> str:
-    """Say why a bench cannot run here; empty when it can."""
+def left_out(bench: Bench, size: str, server_url: str | None) -> str:
+    """Say why a bench cannot run here, on the given server or without one; empty when it can."""
     if size not in bench.by_size:
         return f"it has no {size} size"
     if bench.needs and not os.environ.get(bench.needs):
         return f"{bench.needs} names no data"
-    return ""
+    if bench.model and (why := minilm_service.missing()):
+        return why
+    return server.without_plpython(server_url) if bench.plpython else ""
 
 
 def run(bench: Bench, size: str, server_url: str, results: Path, yardstick: str) -> str:
@@ -152,12 +161,13 @@ def main() -> int:
     begun = time.monotonic()
     with server.server(options.server_url) as url:
         for bench in benches:
-            if why := left_out(bench, options.size):
+            if why := left_out(bench, options.size, options.server_url):
                 skipped[bench.name] = why
                 continue
             start = time.monotonic()
-            if why := run(bench, options.size, url, options.results, options.yardstick):
-                failed[bench.name] = why
+            with server.full(options.server_url) if bench.plpython else nullcontext(url) as its_url:
+                if why := run(bench, options.size, its_url, options.results, options.yardstick):
+                    failed[bench.name] = why
             if bench.name == "throughput" and not options.yardstick:
                 skipped["the other sidecar of throughput"] = "BENCH_YARDSTICK names no program"
             note(options.results, bench.name, options.size, time.monotonic() - start)

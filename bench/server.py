@@ -5,19 +5,30 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import socket
+import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import httpx
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from memory_plugin.installer import api, embedded, settings
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from fixtures.cluster import DURABLE, cluster
+from fixtures.full_server import choose, full_server
+
+PROGRAM = (sys.executable, "-c", "from memory_plugin.installer.cli import main; main()")
 # What an operator would set; the packaged defaults are for a laptop of long ago. Checkpoints would fall into timings.
 TUNING = {"shared_buffers": "1GB", "max_wal_size": "8GB", "checkpoint_timeout": "30min", "autovacuum": "off"}
 
@@ -39,6 +50,71 @@ def server(url: str | None = None) -> Iterator[str]:
             yield own.url
     finally:
         shutil.rmtree(home)
+
+
+def without_plpython(url: str | None) -> str:
+    """Say why there is no server with plpython3u, the given one or one of this machine; empty when there is."""
+    if url is None:
+        choice = choose()
+        return f"there is no server with plpython3u: {choice.where}" if choice.way == "none" else ""
+    with psycopg.connect(url) as conn:
+        found = conn.execute("select 1 from pg_available_extensions where name = 'plpython3u'").fetchone()
+    return "" if found else "the server has no plpython3u"
+
+
+@contextmanager
+def full(url: str | None = None) -> Iterator[str]:
+    """Yield the URL of a maintenance database of a server with plpython3u; LookupError when there is none."""
+    if why := without_plpython(url):
+        raise LookupError(why)
+    if url:
+        yield url
+    elif choose().way == "packages":
+        # Minutes of writes, so autovacuum is part of what is measured.
+        with cluster("bench", Path(choose().where), {**DURABLE, **TUNING, "autovacuum": "on"}) as own:
+            yield own.url()
+    else:
+        with full_server(choose()) as made:
+            yield made.url()
+
+
+@contextmanager
+def sidecar(url: str, **environment: str) -> Iterator[httpx.Client]:
+    """Serve a store as it is deployed; yield a client of it."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    given = {"MEMORY_PLUGIN_DATABASE_URL": url, "MEMORY_PLUGIN_LISTEN_ADDR": address, **environment}
+    environ, nowhere = {**os.environ, **given}, subprocess.DEVNULL
+    process = subprocess.Popen([*PROGRAM, "serve"], env=environ, stdout=nowhere, stderr=nowhere)
+    try:
+        with httpx.Client(base_url=f"http://{address}", timeout=10, trust_env=False) as client:
+            deadline = time.monotonic() + 30
+            while True:
+                try:
+                    client.get("/v1/health").raise_for_status()
+                    break
+                except httpx.HTTPError:
+                    if time.monotonic() > deadline or process.poll() is not None:
+                        raise
+                    time.sleep(0.1)
+            yield client
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def embedded_all(conn: psycopg.Connection[Any], seconds: float) -> float:
+    """Wait until the store has fetched every embedding; return how long it took. What it cannot fetch is an error."""
+    began = time.monotonic()
+    while True:
+        row = conn.execute("select memory_plugin.embedding_status()").fetchone()
+        told: dict[str, Any] = (row and row[0]) or {"pending": None, "failed": None, "problem": "no provider"}
+        took = time.monotonic() - began
+        if told["pending"] == told["failed"] == 0:
+            return took
+        if told["failed"] or told["pending"] is None or took > seconds:
+            raise RuntimeError(f"not embedded after {took:.0f} s: {told}")
+        time.sleep(0.05)
 
 
 @contextmanager

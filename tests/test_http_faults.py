@@ -343,11 +343,24 @@ def test_a_log_that_takes_nothing_stops_nobody(own_server: Server, tmp_path: Pat
         os.close(writing)
 
 
-def test_a_killed_worker_is_replaced(sidecar: Sidecar) -> None:
+def test_a_worker_that_is_killed_again_and_again_is_replaced_each_time(sidecar: Sidecar) -> None:
+    for _ in range(5):
+        victim = worker_pid(sidecar)
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda: _serves_again(sidecar, victim), "another worker", timeout=5)  # noqa: B023
+    assert search(sidecar).status == 200
+    assert sidecar.log().count("worker_died") == 5
+    assert sidecar.stop() == 0
+
+
+def test_a_sidecar_told_to_end_while_its_worker_is_dead_ends_well(sidecar: Sidecar) -> None:
     first = worker_pid(sidecar)
     os.kill(first, signal.SIGKILL)
-    wait_until(lambda: health(sidecar) == 200 and worker_pid(sidecar) != first, "another worker", timeout=5)
-    assert search(sidecar).status == 200
+    wait_until(lambda: _serves_again(sidecar, first), "another worker")
+    os.kill(worker_pid(sidecar), signal.SIGKILL)
+    # Its successor comes after a pause.
+    wait_until(lambda: sidecar.log().count("worker_died") == 2, "the death to be noticed")
+    assert sidecar.stop(5) == 0
 
 
 def test_a_database_without_the_store_is_degraded(own_server: Server, tmp_path: Path) -> None:
@@ -357,6 +370,10 @@ def test_a_database_without_the_store_is_degraded(own_server: Server, tmp_path: 
         answer = search(sidecar)
         assert_unavailable(answer)
         assert "not installed" in answer.json["message"]
+
+
+def _serves_again(sidecar: Sidecar, victim: int) -> bool:
+    return health(sidecar) == 200 and worker_pid(sidecar) != victim
 
 
 def _terminate(conn: psycopg.Connection, pattern: str) -> set[int]:

@@ -89,7 +89,7 @@ def test_an_idle_sidecar_ends_at_once_with_one_line_for_its_start_and_one_for_it
 
 
 def test_a_second_signal_inside_the_first_one_does_not_lock_it_up() -> None:
-    granian = http_server._server("127.0.0.1", from_env({"MEMORY_PLUGIN_CONNINFO": "dbname=none"}))
+    granian = http_server._Server("127.0.0.1", from_env({"MEMORY_PLUGIN_CONNINFO": "dbname=none"}))
     # Held by the interrupted thread itself in a real signal handler; by another one here, so that a test can end.
     with granian.main_loop_interrupt._cond:
         signals = threading.Thread(target=lambda: [granian.signal_handler_interrupt() for _ in "ab"], daemon=True)

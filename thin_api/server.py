@@ -1,4 +1,4 @@
-"""Serve the application with granian: one worker process, drained on SIGTERM, started again if it dies.
+"""Serve the application with granian: one worker process, drained on SIGTERM, started again whenever it dies.
 
 What granian (2.8) does, and what is chosen because of it:
 - It calls the application from a pool of threads that grows as needed (older ones could let one long request
@@ -12,7 +12,8 @@ What granian (2.8) does, and what is chosen because of it:
   address is tried without that option first.
 - On SIGTERM it stops accepting, finishes the requests that are in and closes idle connections; DRAIN later it kills
   the worker.
-- A worker that dies is replaced at once; one that dies again within 5.5 s ends the server, with status 1.
+- Its own loop ends the server, with status 1, when a worker dies twice within 5.5 s. Ours replaces it at once, or after
+  a pause if it died young, and never gives up.
 - Should the parent be killed, the worker would live on and keep the address: it watches its parent and ends.
 - Its own messages are switched off but for errors; ours are one line a start and a stop.
 """
@@ -27,6 +28,7 @@ import threading
 import time
 from collections.abc import Callable
 from ipaddress import ip_address
+from time import monotonic
 from typing import Any
 
 from granian.constants import HTTPModes, Interfaces, RuntimeModes
@@ -40,6 +42,10 @@ from memory_plugin.thin_api.log import Handler, configure, log
 from memory_plugin.thin_api.settings import Settings, described
 
 SPARE_THREADS = 24
+# A worker that died before YOUNG is followed after a pause, each twice the one before, up to MOST_PAUSE.
+YOUNG = 10.0
+LEAST_PAUSE = 0.125
+MOST_PAUSE = 2.0
 EVERY_ADDRESS = "0.0.0.0"  # noqa: S104 (asked for by a setting without a host)
 CONNECTIONS = 4096
 BACKLOG = 1024
@@ -71,37 +77,71 @@ def run(settings: Settings) -> int:
         log("LISTENING_BEYOND_LOOPBACK", level="warning", address=shown, advice=advice)
     status = 0
     try:
-        _server(address, settings).serve(target_loader=_loader(settings), wrap_loader=False)
+        _Server(address, settings).serve(target_loader=_loader(settings), wrap_loader=False)
     except SystemExit as ended:
         status = ended.code if isinstance(ended.code, int) else 1
     log("stopped", address=shown, status=status)
     return status
 
 
-def _server(address: str, settings: Settings) -> Any:
-    server: Any = Server(
-        "memory_plugin.thin_api.app:application",
-        address=address,
-        port=settings.port,
-        interface=Interfaces.WSGI,
-        workers=1,
-        blocking_threads=settings.pool_size + pool.MAX_WAITING + body.READERS + SPARE_THREADS,
-        runtime_mode=RuntimeModes.st,
-        http=HTTPModes.http1,
-        http1_settings=HTTP1Settings(header_read_timeout=int(KEEP_ALIVE * 1000)),
-        websockets=False,
-        backlog=BACKLOG,
-        backpressure=CONNECTIONS,
-        log_level=LogLevels.error,
-        log_dictconfig={
-            "handlers": {name: {"class": f"{Handler.__module__}.Handler"} for name in ("console", "access")}
-        },
-        log_access=False,
-        respawn_failed_workers=True,
-        workers_kill_timeout=DRAIN,
-    )
-    server.signal_handler_interrupt = _ending(server)
-    return server
+class _Server(Server):  # type: ignore[valid-type,misc]
+    """Granian's server with a worker that is replaced for as long as it takes."""
+
+    def __init__(self, address: str, settings: Settings) -> None:
+        super().__init__(
+            "memory_plugin.thin_api.app:application",
+            address=address,
+            port=settings.port,
+            interface=Interfaces.WSGI,
+            workers=1,
+            blocking_threads=settings.pool_size + pool.MAX_WAITING + body.READERS + SPARE_THREADS,
+            runtime_mode=RuntimeModes.st,
+            http=HTTPModes.http1,
+            http1_settings=HTTP1Settings(header_read_timeout=int(KEEP_ALIVE * 1000)),
+            websockets=False,
+            backlog=BACKLOG,
+            backpressure=CONNECTIONS,
+            log_level=LogLevels.error,
+            log_dictconfig={
+                "handlers": {name: {"class": f"{Handler.__module__}.Handler"} for name in ("console", "access")}
+            },
+            log_access=False,
+            workers_kill_timeout=DRAIN,
+        )
+        self.signal_handler_interrupt = _ending(self)
+
+    def _serve_loop(self, spawn_target: Any, target_loader: Any) -> None:
+        tried, pause = monotonic(), 0.0
+        while True:
+            self.main_loop_interrupt.wait()
+            # Before looking, so that nothing that is noted meanwhile is lost.
+            self.main_loop_interrupt.clear()
+            if self.interrupt_signal:
+                # A worker that is dead already is no failure of the end.
+                self.interrupt_children.clear()
+                return
+            if self.interrupt_children:
+                pause = min(max(pause * 2, LEAST_PAUSE), MOST_PAUSE) if monotonic() - tried < YOUNG else 0.0
+                log("worker_died", level="warning", again_in=pause)
+                if self.main_loop_interrupt.wait(pause):
+                    continue
+                tried = monotonic()
+                self._replace(spawn_target, target_loader)
+            elif self.reload_signal:
+                self._reload(spawn_target, target_loader)
+
+    def _replace(self, spawn_target: Any, target_loader: Any) -> None:
+        """Start a worker in place of the one that is dead."""
+        worker = self._spawn_worker(idx=0, target=spawn_target, callback_loader=target_loader)
+        self.interrupt_children.clear()
+        try:
+            worker.start()
+        except OSError:
+            # No process or memory to be had at the moment: as if it had died at once.
+            self.interrupt_children.append(0)
+            self.main_loop_interrupt.set()
+        else:
+            self.wrks[:] = [worker]
 
 
 def _ending(server: Any) -> Callable[..., None]:

@@ -175,9 +175,13 @@ def check_lexical(figures: dict[str, Any]) -> None:
     for namespace in (small, large):
         for of_class in namespace["classes"]:
             ours = of_class["systems"]["memory-plugin"]
+            if of_class["class"] == "stop words only":
+                assert ours["rows"] == 10
+                continue
+            assert (ours["short"], ours["exact_wrong"]) == (0, 0), of_class
             # So few memories are all compared: anything else is a fault of the search, or of the bench's idea of BM25.
-            if of_class["class"] != "stop words only":
-                assert (ours["equal"], ours["short"], ours["exact_wrong"]) == (1, 0, 0), of_class
+            # Of very many words some are left out, and the answer says so.
+            assert ours["equal"] == 1 or of_class["class"] in ("60 words", "700 words"), of_class
         assert namespace["classes"][0]["systems"]["memory-plugin"]["asked"] == 8
     # Were every order as good, the bench would tell nothing.
     assert large["classes"][0]["systems"]["plain SQL"]["equal"] < 0.5

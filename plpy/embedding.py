@@ -15,6 +15,8 @@ PROBE_SECONDS = 5.0
 # A call of embed_pending begins no further request after this.
 CALL_SECONDS = 20.0
 CACHE_SIZE = 128
+# Of what a provider says, kept as the reason.
+PROBLEM_CHARACTERS = 220
 # After a failed query this session asks no more for so long: 5 s, doubled with each failure in a row.
 PAUSE_SECONDS = 5.0
 MOST_PAUSE_SECONDS = 60.0
@@ -48,7 +50,8 @@ def session(store: dict[str, Any], mark: str) -> dict[str, Any]:
     kept = store.get(_ENTRY)
     if kept is None or kept["mark"] != mark:
         kept = store[_ENTRY] = {
-            "mark": mark, "provider": None, "hosts": {}, "cache": OrderedDict(), "failures": 0, "closed_until": 0.0,
+            "mark": mark, "provider": None, "hosts": {}, "cache": OrderedDict(), "revision": None, "failures": 0,
+            "closed_until": 0.0,
         }  # fmt: skip
     return kept
 
@@ -69,9 +72,23 @@ def ask(
     began = time.monotonic()
     answer = _asked(provider, texts, seconds, post, tick, hosts)
     answer.took_ms = (time.monotonic() - began) * 1000
-    if answer.problem and provider["api_key"]:
-        answer.problem = answer.problem.replace(provider["api_key"], "[key]")
+    if answer.problem:
+        # Masked before it is cut: of a key that the cut goes through, the rest would not be known again.
+        answer.problem = _masked(answer.problem, provider["api_key"] or "")[:PROBLEM_CHARACTERS]
     return answer
+
+
+def _masked(text: str, key: str) -> str:
+    """Return a text with [key] where the key stands, or as much of its beginning as tells something."""
+    least = min(len(key), 8)
+    place = text.find(key[:least]) if key else -1
+    while place >= 0:
+        length = least
+        while length < len(key) and text[place + length : place + length + 1] == key[length]:
+            length += 1
+        text = text[:place] + "[key]" + text[place + length :]
+        place = text.find(key[:least], place + len("[key]"))
+    return text
 
 
 def _asked(
@@ -118,7 +135,7 @@ def _words(body: bytes) -> str:
         found = found.get("error") or found.get("message") or found.get("detail")
         found = found.get("message") if isinstance(found, dict) else found
         if isinstance(found, str):
-            return ": " + "".join(c if c.isprintable() else " " for c in found[:200])
+            return ": " + "".join(c if c.isprintable() else " " for c in found[:10000])
     except Exception:
         return ""
     return ""
@@ -192,14 +209,24 @@ def query(plpy: Any, store: dict[str, Any], mark: str, text: str, post: Post) ->
     if key in cache:
         cache.move_to_end(key)
         return str(cache[key])
+    if provider["revision"] != kept["revision"]:
+        # Another provider, or the same with the right key: what failed was the one before it.
+        kept["revision"], kept["failures"], kept["closed_until"] = provider["revision"], 0, 0.0
     if provider["off"] or time.monotonic() < kept["closed_until"]:
         return None
     asked = provider["query_prefix"] + text[: provider["max_characters"]]
-    answer = ask(provider, [asked], provider["query_timeout_ms"] / 1000, post, _ticker(plpy), kept["hosts"])
+    try:
+        answer = ask(provider, [asked], provider["query_timeout_ms"] / 1000, post, _ticker(plpy), kept["hosts"])
+    # The backend is to stop.
+    except plpy.SPIError:
+        raise
+    # Whatever it is, the search goes on without.
+    except Exception as error:
+        answer = Answer(scope="lost", problem=type(error).__name__)
     if answer.scope is not None:
         if answer.scope in ("denied", "lost", "provider"):
             kept["failures"] += 1
-            pause = min(PAUSE_SECONDS * 2 ** (kept["failures"] - 1), MOST_PAUSE_SECONDS)
+            pause = min(PAUSE_SECONDS * 2 ** min(kept["failures"] - 1, 10), MOST_PAUSE_SECONDS)
             kept["closed_until"] = time.monotonic() + pause * random.uniform(0.8, 1.2)  # noqa: S311
         return None
     kept["failures"] = 0

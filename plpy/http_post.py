@@ -97,24 +97,27 @@ def _look_up(host: str, port: int, line: _Line, known: dict[Any, Any]) -> list[A
         def work() -> None:
             try:
                 found.append(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-            except OSError as error:
+            # A name that is none is a UnicodeError.
+            except Exception as error:
                 found.append(error)
 
         thread = threading.Thread(target=work, daemon=True)
-        known[(host, port)] = ([], 0.0, thread, found)
         # A signal must reach the backend's own thread, so the new one takes none; it inherits the mask.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             thread.start()
+        except RuntimeError:
+            raise ExchangeError("no thread to resolve the host's name in", False) from None
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        known[(host, port)] = ([], 0.0, thread, found)
     while thread.is_alive():
         left = line.deadline - time.monotonic()
         if left <= 0:
             raise ExchangeError("the host's name was not resolved in time", False)
         thread.join(min(left, _SLICE))
         line.tick()
-    if isinstance(found[0], OSError):
+    if not found or isinstance(found[0], Exception):
         known.pop((host, port), None)
         raise ExchangeError("the host's name is not known", False)
     addresses = found[0]

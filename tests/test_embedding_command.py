@@ -98,6 +98,8 @@ def test_a_service_that_does_not_work_is_one_line_and_not_stored(
     ("arguments", "status", "word"),
     [
         (("--url", "ftp://x", "--model", "m"), 21, "url"),
+        (("--url", "http://a..b", "--model", "m", "--no-test"), 21, "url"),
+        (("--url", f"http://{'a' * 64}.org", "--model", "m", "--no-test"), 21, "url"),
         (("--url", "http://127.0.0.1:9", "--model", "m", "--batch-size", "0"), 21, "batch_size"),
         (("--url", "http://127.0.0.1:9", "--model", "m", "--dimensions", "3"), 20, "dimensions"),
         (("--model", "m"), 2, "--url"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from fixtures import embedding_service as services
 from fixtures.embedding_service import KEY, EmbeddingService, drip, raw_server
-from memory_plugin.plpy import embedding
+from memory_plugin.plpy import embedding, http_post
 from memory_plugin.plpy.http_post import post
 
 CERTIFICATE = Path(__file__).parent / "data" / "localhost.pem"
@@ -188,6 +189,40 @@ def test_a_wrong_key_is_named_without_it(service: EmbeddingService) -> None:
     assert asked(endpoint(service)).problem == "HTTP 400: your key [key] is fine"
 
 
+def test_a_key_is_masked_also_where_the_words_are_cut_in_its_middle(service: EmbeddingService) -> None:
+    service.key = key = "sk-" + "0123456789abcdef" * 20
+    for words in (f"{'x' * 150}{key}", f"{key[:100]}... and {key}, {key[:8]}", key):
+        service.behaviour = services.body(json.dumps({"error": words}).encode(), 400)
+        row = provider(endpoint(service), api_key=key)
+        problem = str(embedding.ask(row, ["a"], 1.0, post, lambda: None, {}).problem)
+        assert "[key]" in problem
+        assert key[:8] not in problem
+        assert len(problem) <= embedding.PROBLEM_CHARACTERS
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example", "-.-"])
+def test_a_name_that_is_none_is_the_providers_fault(host: str) -> None:
+    known: dict[Any, Any] = {}
+    for _ in range(2):
+        answer = embedding.ask(provider(f"http://{host}/v1/embeddings"), ["a"], 5.0, post, lambda: None, known)
+        assert (answer.scope, answer.problem) == ("provider", "the host's name is not known")
+
+
+def test_no_thread_to_be_had_is_a_failure_of_this_moment_alone(
+    service: EmbeddingService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    known: dict[Any, Any] = {}
+    url = endpoint(service)
+    with monkeypatch.context() as without:
+        without.setattr(http_post.threading.Thread, "start", start)
+        answer = embedding.ask(provider(url), ["a"], 1.0, post, lambda: None, known)
+    assert (answer.scope, answer.problem) == ("provider", "no thread to resolve the host's name in")
+    assert embedding.ask(provider(url), ["a"], 1.0, post, lambda: None, known).scope is None
+
+
 def test_a_certificate_that_nobody_vouches_for_is_refused_and_an_authority_of_ones_own_is_taken() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(CERTIFICATE)
@@ -206,6 +241,9 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_and_an_authority_of_on
 
 class Plpy:
     """What plpy is to the code: statements answered by a script, and everything that happens in order."""
+
+    class SPIError(Exception):
+        """What a statement raises."""
 
     def __init__(self, rows: Callable[[str, Any], list[dict[str, Any]]]) -> None:
         self._rows = rows
@@ -259,6 +297,39 @@ def test_after_a_failure_the_session_asks_no_more_for_a_while(
     row["off"] = True
     assert embedding.query(plpy, store, "mark", "b", post) is None
     assert embedding.query(Plpy(lambda *_: []), store, "mark", "a", post) is None
+
+
+def test_the_pause_has_an_end_however_long_it_was_and_another_provider_is_asked_at_once(
+    service: EmbeddingService,
+) -> None:
+    row = provider(endpoint(service))
+    plpy, store = Plpy(lambda *_: [row]), {}  # type: tuple[Plpy, dict[str, Any]]
+    assert embedding.query(plpy, store, "mark", "a", post)
+    kept = embedding.session(store, "mark")
+    kept["failures"] = 5000
+    service.behaviour = services.status(500)
+    assert embedding.query(plpy, store, "mark", "b", post) is None
+    assert 0 < kept["closed_until"] - time.monotonic() <= 72
+    service.behaviour = None
+    row["revision"] = "two"
+    assert embedding.query(plpy, store, "mark", "b", post)
+
+
+def test_a_query_whose_asking_breaks_is_one_without_a_vector_but_a_cancel_is_heard() -> None:
+    row = provider("http://localhost/")
+    plpy = Plpy(lambda *_: [row])
+
+    def broken(*_: Any) -> Any:
+        raise IndexError
+
+    def cancelled(*_: Any) -> Any:
+        raise plpy.SPIError
+
+    store: dict[str, Any] = {}
+    assert embedding.query(plpy, store, "mark", "a", broken) is None
+    embedding.session(store, "mark")["closed_until"] = 0.0
+    with pytest.raises(plpy.SPIError):
+        embedding.query(plpy, store, "mark", "a", cancelled)
 
 
 def test_nothing_is_open_while_the_provider_is_asked_and_what_it_said_is_settled(service: EmbeddingService) -> None:

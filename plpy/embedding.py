@@ -198,7 +198,8 @@ def query(plpy: Any, store: dict[str, Any], mark: str, text: str, post: Post) ->
     """Return the vector of a query, from this session's cache if it is there; None where none can be had soon."""
     kept = session(store, mark)
     found = plpy.execute(
-        "select p.*, s.query_off_until + interval '10 seconds' > now() as off "
+        "select p.*, s.query_off_until + interval '10 seconds' > now() as off, "
+        "extract(epoch from clock_timestamp() - statement_timestamp())::float8 as elapsed "
         "from memory_plugin.embedding_provider as p cross join memory_plugin.embedding_state as s "
         "where p.slot = 'current'"
     )
@@ -215,8 +216,11 @@ def query(plpy: Any, store: dict[str, Any], mark: str, text: str, post: Post) ->
     if provider["off"] or time.monotonic() < kept["closed_until"]:
         return None
     asked = provider["query_prefix"] + text[: provider["max_characters"]]
+    # What a session's first search takes before it asks is the search's time as well.
+    most = provider["query_timeout_ms"] / 1000
+    seconds = max(most / 2, most - provider["elapsed"])
     try:
-        answer = ask(provider, [asked], provider["query_timeout_ms"] / 1000, post, _ticker(plpy), kept["hosts"])
+        answer = ask(provider, [asked], seconds, post, _ticker(plpy), kept["hosts"])
     # The backend is to stop.
     except plpy.SPIError:
         raise

@@ -37,6 +37,7 @@ def provider(url: str, **more: Any) -> dict[str, Any]:
         "ca_certificate": None,
         "revision": "one",
         "off": False,
+        "elapsed": 0.0,
         **more,
     }
 
@@ -330,6 +331,21 @@ def test_a_query_whose_asking_breaks_is_one_without_a_vector_but_a_cancel_is_hea
     embedding.session(store, "mark")["closed_until"] = 0.0
     with pytest.raises(plpy.SPIError):
         embedding.query(plpy, store, "mark", "a", cancelled)
+
+
+@pytest.mark.parametrize(("elapsed", "seconds"), [(0.1, 0.2), (5.0, 0.15)])
+def test_what_a_search_took_before_it_asks_is_taken_off_its_patience_but_no_more_than_half(
+    elapsed: float, seconds: float
+) -> None:
+    given: list[float] = []
+
+    def noted(_url: str, _headers: Any, _body: bytes, timeout: float, *_: Any) -> Any:
+        given.append(timeout)
+        raise OSError("reason", False)
+
+    row = provider("http://localhost/", elapsed=elapsed)
+    assert embedding.query(Plpy(lambda *_: [row]), {}, "mark", "a", noted) is None
+    assert given == [pytest.approx(seconds)]
 
 
 def test_nothing_is_open_while_the_provider_is_asked_and_what_it_said_is_settled(service: EmbeddingService) -> None:

@@ -17,6 +17,7 @@ API = {
     "delete_namespace",
     "embedding_claim",
     "embedding_failures",
+    "embedding_query_failed",
     "embedding_settle",
     "embedding_status",
     "find_duplicates",

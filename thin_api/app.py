@@ -16,7 +16,9 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from importlib.resources import files
 from itertools import count
 from threading import Lock
@@ -34,7 +36,7 @@ from memory_plugin.thin_api.log import configure, log, log_failure
 from memory_plugin.thin_api.maintenance import Maintenance
 from memory_plugin.thin_api.metrics import CONTENT_TYPE, Metrics
 from memory_plugin.thin_api.pool import Pool
-from memory_plugin.thin_api.routes import COMMIT, HEALTH, METRICS, OPENAPI, SEARCH, Route, match
+from memory_plugin.thin_api.routes import COMMIT, HEALTH, METRICS, OPENAPI, QUERY_FAILED, SEARCH, Route, match
 from memory_plugin.thin_api.settings import RUN_HEADER, Settings, from_env
 
 VERSION = "1.0.0"
@@ -140,9 +142,15 @@ class Application:
             self._embedding.committed()
             return route.status, body
         body = self._calls.run(route, parameters, arrived)
-        if route is SEARCH:
-            self._embedding.answered(body)
+        if route is SEARCH and self._embedding.answered(body):
+            # Beside the answer, which is there.
+            threading.Thread(target=self._query_failed, daemon=True).start()
         return route.status, body
+
+    def _query_failed(self) -> None:
+        # The next search without an embedding says it again.
+        with suppress(RefusedError):
+            self._calls.run(QUERY_FAILED, (), monotonic())
 
     def _health(self, arrived: float) -> tuple[str, bytes]:
         body = self._calls.run(HEALTH, (), arrived)

@@ -31,6 +31,8 @@ CONNECT_SECONDS = 5
 OFF_SECONDS = 15.0
 LOST_SECONDS = 2.0
 LEAST_PAUSE = 0.05
+# How often a sidecar tells the others that searches do without.
+TELL_EVERY = 1.0
 MOST_PAUSE = 60.0
 # At the end of a search's answer.
 DEGRADED = b'"degraded":"embedding"'
@@ -51,6 +53,7 @@ class Embedding:
         self._trouble = ""
         self._link: Link | None = None
         self._status_at = 0.0
+        self._told_at = -TELL_EVERY
         # Written by the one thread alone. None: the database fetches no embeddings.
         self.status: Mapping[str, Any] | None = None
         self.embedded = 0
@@ -70,11 +73,21 @@ class Embedding:
         if self.status is not None:
             self._woken.set()
 
-    def answered(self, body: bytes) -> None:
-        """Note a search's answer: one that had to do without is a reason to look at the provider."""
-        if self.status is not None and body.find(DEGRADED, max(len(body) - 200, 0)) >= 0:
+    def answered(self, body: bytes) -> bool:
+        """Note a search's answer; tell whether the store should know, as it had to do without an embedding.
+
+        It is also a reason to look at the provider.
+        """
+        if body.find(DEGRADED, max(len(body) - 200, 0)) < 0:
+            return False
+        if self.status is not None:
             self._probe = True
             self._woken.set()
+        now = monotonic()
+        if now < self._told_at + TELL_EVERY:
+            return False
+        self._told_at = now
+        return True
 
     def _run(self) -> None:
         while not self._closing.is_set():

@@ -136,6 +136,7 @@ class Metrics(Collector):
         yield _gauge("memory_plugin_embedding_pending", "Memories that wait for an embedding.", status["pending"])
         yield _gauge("memory_plugin_embedding_failed", "Memories that the provider refused.", status["failed"])
         yield _gauge("memory_plugin_embedding_oldest_seconds", "Age of the oldest pending.", status["oldest_seconds"])
+        yield _gauge("memory_plugin_embedding_per_second", "Memories embedded, by whomever.", status["per_second"])
         yield _gauge("memory_plugin_embedding_up", "0 while the provider is failing.", status["problem"] is None)
         yield CounterMetricFamily(
             "memory_plugin_embedded_rows", "Memories embedded here.", value=self._embedding.embedded

@@ -37,6 +37,9 @@ COMMIT = Route(
 )
 SEARCH = Route("POST", "/v1/search", b"select memory_plugin.v1_search($1::json)", ("body",), "200 OK", reads=True)
 
+# No request's, but run like one.
+QUERY_FAILED = Route("", "", b"select memory_plugin.embedding_query_failed()", (), "200 OK")
+
 ROUTES: tuple[Route, ...] = (
     HEALTH,
     OPENAPI,

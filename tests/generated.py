@@ -13,6 +13,8 @@ from typing import Any
 import httpx
 
 PROGRAM = Path(sys.executable).with_name("schemathesis")
+# Of a store for generated requests: 1,536 generated numbers a request would say little.
+DIMENSIONS = 3
 PHASES = "examples,coverage,fuzzing,stateful"
 
 
@@ -25,16 +27,21 @@ class Outcome:
     said: str
 
 
-def of_this_store(spec: dict[str, Any]) -> dict[str, Any]:
-    """Return the document as it is true of one store.
+def of_this_store(spec: dict[str, Any], dimensions: int) -> dict[str, Any]:
+    """Return the document as it is true of a store of so many dimensions, which one for every store cannot say.
 
-    An embedding has exactly the store's dimensions, which a document for every store cannot say; 1,536 generated
-    numbers a request would say little, and the contract's tests send them.
+    0: no embeddings.
     """
+    # An embedding is in single precision, in which this is the first that is infinite.
+    infinite = 3.402823567797337e38
+    number = {"type": "number", "exclusiveMinimum": -infinite, "exclusiveMaximum": infinite}
+    zeros = {"items": {"minimum": -1e-40, "maximum": 1e-40}}
+    vector = {"type": "array", "items": number, "minItems": dimensions, "maxItems": dimensions, "not": zeros}
+    empty = {"type": "array", "items": {"type": "number"}, "maxItems": 0}
     for schema in ("MemoryWrite", "SearchRequest"):
-        choices = spec["components"]["schemas"][schema]["properties"]["embedding"]["anyOf"]
-        (array,) = (choice for choice in choices if "items" in choice)
-        array["maxItems"] = 0
+        spec["components"]["schemas"][schema]["properties"]["embedding"] = {
+            "anyOf": [*([vector] if dimensions else []), empty, {"type": "null"}]
+        }
     return spec
 
 
@@ -45,6 +52,7 @@ def run_generated(
     examples: int,
     *,
     seed: int | None = None,
+    dimensions: int = 0,
     token: str = "",
     timeout: float = 240,
 ) -> Outcome:
@@ -52,7 +60,7 @@ def run_generated(
     document = folder / "openapi.json"
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     served = httpx.get(f"{base_url}/v1/openapi.json", headers=headers, trust_env=False)
-    document.write_text(json.dumps(of_this_store(served.json())))
+    document.write_text(json.dumps(of_this_store(served.json(), dimensions)))
     chance = ["--generation-deterministic"] if seed is None else ["--seed", str(seed), "--generation-database", "none"]
     done = subprocess.run(
         [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import uuid
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,6 +20,9 @@ from memory_model import Model, Namespace, now
 
 pytestmark = pytest.mark.servers("any")
 
+# In a long run so many, and others each time; here the same few.
+LONG = "TORTURE_MODEL_EXAMPLES" in os.environ
+EXAMPLES = int(os.environ.get("TORTURE_MODEL_EXAMPLES", "40"))
 DAY = timedelta(days=1)
 # Before and after the days that pass_time lets go by, never near their edge.
 SPANS = {"past": -2.5 * DAY, "soon": 0.5 * DAY, "later": 1.5 * DAY, "far": 9000.5 * DAY}
@@ -115,6 +120,23 @@ class Machine(RuleBasedStateMachine):
         shown = {key: value for key, value in shown.items() if value is not None}
         self.model.commit(name, answer.body["id"], shown, expires_at, pin)
 
+    @rule(some=st.lists(st.tuples(names, st.text(letters, min_size=1, max_size=3)), min_size=1, max_size=4))
+    def commit_together(self, some: list[tuple[str, str]]) -> None:
+        # As the sidecar does while others commit: an empty line is a memory that must be committed by itself.
+        where = [name + self.suffix for name, _ in some]
+        bodies = [json.dumps({"content": content, "kind": "fact", "source": "agent"}) for _, content in some]
+        row = self.admin.execute("select memory_plugin.v1_commit_memories(%s, %s)", [where, bodies]).fetchone()
+        assert row is not None
+        shown = {"kind": "fact", "source": "agent"}
+        committed = []
+        for name, (_, content), line in zip(where, some, row[0].split("\n"), strict=True):
+            if line:
+                committed.append((name, json.loads(line)["id"], content))
+                assert self.model.find(name) is not None
+        # One statement has one time: their order is that of the ids, backwards.
+        for name, memory_id, content in sorted(committed, key=lambda one: one[1], reverse=True):
+            self.model.commit(name, memory_id, {**shown, "content": content}, None, False)
+
     @rule(door=doors, name=names, memory_id=ids)
     def forget(self, door: str, name: str, memory_id: str) -> None:
         name = name + self.suffix
@@ -127,13 +149,17 @@ class Machine(RuleBasedStateMachine):
         some=st.lists(names, min_size=1, max_size=4),
         only=st.one_of(st.none(), st.lists(kinds, max_size=2)),
         limit=st.sampled_from([None, 0, 1, 2, 100]),
+        offset=st.sampled_from([None, None, 0, 1, 3]),
         letter=st.one_of(st.none(), st.sampled_from(letters)),
     )
-    def search(self, door: str, some: list[str], only: list[str] | None, limit: int | None, letter: str | None) -> None:
+    def search(
+        self, door: str, some: list[str], only: list[str] | None, limit: int | None, offset: int | None,
+        letter: str | None,
+    ) -> None:  # fmt: skip
         where = [name + self.suffix for name in some]
-        answer = self.contracts[door].search(where, kinds=only, limit=limit, query=letter)
+        answer = self.contracts[door].search(where, kinds=only, limit=limit, offset=offset, query=letter)
         assert answer.status == 200
-        expected = self.model.listing(where, only, letter)[: limit or 20]
+        expected = self.model.listing(where, only, letter)[offset or 0 :][: limit or 20]
         assert [(row["namespace"], row["id"]) for row in answer.body["memories"]] == [row[:2] for row in expected]
         for row, (name, memory_id, memory) in zip(answer.body["memories"], expected, strict=True):
             created_at = datetime.fromisoformat(row.pop("created_at").replace("Z", "+00:00"))
@@ -159,7 +185,7 @@ class Machine(RuleBasedStateMachine):
         # Whatever was looked at on the way, in the end the two hold the same.
         for door in self.contracts:
             for name in ("workspace:a", "team:b", "thing:c"):
-                self.search(door, [name], None, 100, None)
+                self.search(door, [name], None, 100, None, None)
 
 
 def test_the_service_and_the_model_never_differ(
@@ -170,9 +196,10 @@ def test_the_service_and_the_model_never_differ(
         run_state_machine_as_test(  # type: ignore[no-untyped-call]
             lambda: Machine(both, admin),
             settings=settings(
-                max_examples=40,
+                max_examples=EXAMPLES,
                 stateful_step_count=30,
-                derandomize=True,
+                derandomize=not LONG,
+                print_blob=True,
                 deadline=None,
                 database=None,
                 suppress_health_check=list(HealthCheck),

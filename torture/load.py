@@ -1,20 +1,20 @@
-"""Sixty-four keep-alive clients for minutes, and a thousand connections at once, on a store of 200,000 memories."""
+"""A store of 200,000 memories, the requests that sixty-four clients send it for minutes, and what that came to."""
 
 from __future__ import annotations
 
-import asyncio
 import random
 import tempfile
 import threading
 import time
-from collections import Counter
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
-from http_load import http, press
+from clients import Request, Seen, press
+from http_load import http
 
 from fixtures.cluster import DURABLE, cluster
 from fixtures.server import Server, embedded_bin_dir
@@ -24,12 +24,13 @@ from memory_plugin.installer import api, settings
 
 DIMENSIONS = 384
 NAMESPACES = 1000
-# One in ten with an embedding, which is what the graph holds.
+# Of the namespaces, the first holds a tenth of all memories, the last ones a few each. One memory in ten has an
+# embedding, which is what the graph holds.
 FILL = """
 insert into memory_plugin.memory_namespaces (name, kind)
 select 'workspace:' || n, 'workspace' from generate_series(0, {namespaces} - 1) as n;
 insert into memory_plugin.memory_records (namespace, content, kind, source, created_at, embedding)
-select 'workspace:' || i % {namespaces},
+select 'workspace:' || floor({namespaces} * power((i * 0.6180339887) % 1, 3))::integer,
     'Memory ' || i || ': ' || (
         select string_agg('w' || substr(md5((i * 31 + w)::text), 1, 3), ' ') from generate_series(1, 20) as w
     ),
@@ -40,20 +41,21 @@ select 'workspace:' || i % {namespaces},
 from generate_series(1, {memories}) as i;
 vacuum analyze memory_plugin.memory_records
 """
+# The first minute fills caches; the least that is compared is two half minutes after it.
+WARM_UP, STRETCH = 60.0, 30.0
 
 
 @dataclass(frozen=True)
 class Loaded:
     """What the clients saw, and what the sidecar took meanwhile."""
 
-    requests: int
-    requests_s: float
+    seen: Seen
     p50_ms: float
     p99_ms: float
     slowest_ms: float
     resident_mb: float
-    drift: float
-    """Of the resident memory: the last tenth of the time over the second tenth, less one."""
+    drift: float | None
+    """Of the resident memory, from after the first minute to the end; None where the load was too short to tell."""
     connections: int
 
 
@@ -67,34 +69,62 @@ def filled(memories: int) -> Iterator[tuple[Server, Sidecar]]:
     ):
         api.install(settings.from_env({"MEMORY_PLUGIN_DATABASE_URL": server.url()}, dimensions=str(DIMENSIONS)))
         with psycopg.connect(server.url(), autocommit=True) as conn:
+            conn.execute("set statement_timeout = '30min'")
             for statement in FILL.format(namespaces=NAMESPACES, dimensions=DIMENSIONS, memories=memories).split(";"):
                 conn.execute(statement.encode())
         with serving(server.url(), Path(folder) / "sidecar.log") as sidecar:
             yield server, sidecar
 
 
-def mixed(count: int = 4000, seed: int = 11) -> list[bytes]:
-    """Return requests: 70 % searches of three kinds, 25 % commits, 5 % of everything else."""
+def _request(method: str, path: str, body: object, *allowed: int) -> Request:
+    return Request(http(method, path, body), frozenset(allowed))
+
+
+def mixed(count: int = 4000, seed: int = 11) -> list[Request]:
+    """Return requests: 70 % searches of four kinds, 25 % commits of three kinds, 5 % of everything else."""
     rng = random.Random(seed)  # noqa: S311
-    made = []
+    made: list[Request] = []
+    # Ids of the clients' own: committed, committed again, forgotten, in whatever order the clients come to it.
+    ids = [str(uuid.UUID(int=rng.getrandbits(128), version=4)) for _ in range(100)]
+
+    def name() -> str:
+        return f"workspace:{int(NAMESPACES * rng.random() ** 3)}"
+
+    def embedding() -> list[float]:
+        return [round(rng.gauss(0, 1), 4) for _ in range(DIMENSIONS)]
+
     for _ in range(count):
-        name, chance = f"workspace:{rng.randrange(NAMESPACES)}", rng.random()
-        if chance < 0.7:
-            body: dict[str, object] = {"namespaces": [name], "limit": 10}
-            if chance < 0.5:
+        chance = rng.random()
+        if chance < 0.70:
+            body: dict[str, object] = {"namespaces": [name() for _ in range(rng.choice((1, 1, 1, 3)))], "limit": 10}
+            if chance < 0.55:
                 body["query"] = f"w{rng.randrange(4096):03x} w{rng.randrange(4096):03x}"
-            if chance < 0.2:
-                body["embedding"] = [round(rng.gauss(0, 1), 4) for _ in range(DIMENSIONS)]
-            made.append(http("POST", "/v1/search", body))
+            if chance < 0.20 or chance > 0.65:
+                body["embedding"] = embedding()
+            made.append(_request("POST", "/v1/search", body, 200))
         elif chance < 0.95:
-            memory = {"content": f"a note of {rng.random()}", "kind": "fact", "source": "agent"}
-            made.append(http("POST", f"/v1/namespaces/{name}/memories", memory))
+            where = name()
+            memory: dict[str, object] = {"content": f"a note of {rng.random()}", "kind": "fact", "source": "agent"}
+            if chance > 0.92:
+                number = rng.randrange(len(ids))
+                where, memory["id"] = f"team:own-{number % 10}", ids[number]
+            elif chance > 0.88:
+                memory["embedding"] = embedding()
+            elif chance > 0.87:
+                where = f"team:scratch-{rng.randrange(5)}"
+            made.append(_request("POST", f"/v1/namespaces/{where}/memories", memory, 201))
+        elif chance < 0.96:
+            made.append(_request("GET", "/v1/health", "", 200))
         elif chance < 0.97:
-            made.append(http("GET", "/v1/health", ""))
+            made.append(_request("PATCH", f"/v1/namespaces/{name()}", {"metadata": {"seen": rng.randrange(100)}}, 200))
+        elif chance < 0.98:
+            made.append(_request("PUT", f"/v1/namespaces/{name()}", {"kind": "workspace"}, 200))
         elif chance < 0.99:
-            made.append(http("PATCH", f"/v1/namespaces/{name}", {"metadata": {"seen": rng.randrange(100)}}))
+            number = rng.randrange(len(ids))
+            asks = {"requested_by_namespace": f"team:own-{number % 10}"}
+            made.append(_request("DELETE", f"/v1/memories/{ids[number]}", asks, 204, 404))
         else:
-            made.append(http("PUT", f"/v1/namespaces/{name}", {"kind": "workspace"}))
+            made.append(_request("DELETE", f"/v1/namespaces/team:scratch-{rng.randrange(5)}", "", 204, 404))
     return made
 
 
@@ -109,72 +139,47 @@ def resident_mb(process: int) -> float:
     return total / 1024
 
 
+def drift(held: list[tuple[float, float]], seconds: float) -> float | None:
+    """Return by how much memory grew from just after the first minute to the end: held is (seconds, MB) in order."""
+    early = [size for at, size in held if WARM_UP <= at < WARM_UP + STRETCH]
+    late = [size for at, size in held if at >= seconds - STRETCH]
+    if seconds < WARM_UP + 2 * STRETCH or not early or not late:
+        return None
+    return round(sum(late) / len(late) / (sum(early) / len(early)) - 1, 4)
+
+
 def run(server: Server, sidecar: Sidecar, seconds: float, clients: int = 64) -> Loaded:
-    """Keep the clients busy; any answer but 2xx is an error of http_load's and ends the run."""
-    held: list[float] = []
+    """Keep the clients busy, and look once a second at what that takes."""
+    held: list[tuple[float, float]] = []
     connections: list[int] = []
     over = threading.Event()
+    began = time.monotonic()
 
     def watch() -> None:
         with psycopg.connect(server.url(), autocommit=True) as conn:
-            while not over.wait(min(1.0, seconds / 50)):
-                held.append(resident_mb(sidecar.process.pid))
+            while True:
+                held.append((time.monotonic() - began, resident_mb(sidecar.process.pid)))
                 row = conn.execute(
                     "select count(*) from pg_stat_activity where application_name = 'memory-plugin'"
                 ).fetchone()
                 connections.append(row[0] if row else 0)
+                if over.wait(min(1.0, seconds / 50)):
+                    return
 
     watching = threading.Thread(target=watch)
     watching.start()
     try:
-        load, _ = press(address(sidecar)[1], mixed(), clients, seconds)
+        seen = press(address(sidecar), mixed(), clients, seconds)
     finally:
         over.set()
-        watching.join()
-    ordered = sorted(load.latencies)
-    tenth = max(1, len(held) // 10)
-    early, late = held[tenth : 2 * tenth], held[-tenth:]
+        watching.join(30)
+    ordered = sorted(seen.latencies) or [0.0]
     return Loaded(
-        requests=len(ordered),
-        requests_s=round(load.requests_s, 1),
+        seen=seen,
         p50_ms=round(ordered[len(ordered) // 2], 1),
         p99_ms=round(ordered[int(len(ordered) * 0.99)], 1),
         slowest_ms=round(ordered[-1], 1),
-        resident_mb=round(held[-1], 1),
-        drift=round(sum(late) / len(late) / (sum(early) / len(early)) - 1, 4),
+        resident_mb=round(held[-1][1], 1),
+        drift=drift(held, seconds),
         connections=max(connections),
     )
-
-
-async def _first_line(host: str, port: int, request: bytes) -> bytes:
-    reader, writer = await asyncio.open_connection(host, port)
-    try:
-        writer.write(request)
-        return await reader.readline()
-    finally:
-        writer.close()
-
-
-async def _one(host: str, port: int, request: bytes) -> tuple[str, float]:
-    """Connect, ask once, and say what came and how many seconds after the start of the connection."""
-    began = time.monotonic()
-    try:
-        line = await asyncio.wait_for(_first_line(host, port, request), 30)
-    except (TimeoutError, asyncio.TimeoutError):
-        return "no answer", time.monotonic() - began
-    except OSError:
-        return "refused", time.monotonic() - began
-    words = line.split()
-    return (words[1].decode() if len(words) > 1 else "cut"), time.monotonic() - began
-
-
-def herd(sidecar: Sidecar, size: int) -> tuple[dict[str, int], float]:
-    """Open so many connections at once, one search on each; return what came back and the slowest answer's seconds."""
-    request = http("POST", "/v1/search", {"namespaces": ["workspace:1"], "limit": 5})
-
-    async def together() -> list[tuple[str, float]]:
-        host, port = address(sidecar)
-        return await asyncio.gather(*(_one(host, port, request) for _ in range(size)))
-
-    answers = asyncio.run(together())
-    return dict(Counter(outcome for outcome, _ in answers)), max(seconds for _, seconds in answers)

@@ -85,7 +85,8 @@ select * from (
         from pg_temp.{_STAGING}_checked as c where c.refusal is null group by 1, 2, 3, 4
     ) as g
     where (
-        g.line_type = 'memory' and g.kind in ('fact', 'summary', 'checkpoint') and g.source in ('agent', 'runtime', 'user')
+        g.line_type = 'memory'
+        and g.kind in ('fact', 'summary', 'checkpoint') and g.source in ('agent', 'runtime', 'user')
         and g.namespace ~ '^[a-z]+:[A-Za-z0-9_:.\-]+$' and pg_catalog.length(g.namespace) <= 256
     ) is not true
 ) as judged

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from urllib.parse import SplitResult, urlsplit
+
+from memory_plugin.installer.errors import BadSettingError
 
 _NO = frozenset({"", "0", "false", "no", "off"})
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 BUNDLED, EXTERNAL, NONE = "bundled", "external", "none"
 
@@ -20,23 +23,38 @@ class Decision:
     reason: str
     required: bool = False
     """True when the command must not run without memory."""
-    listen_addr: str | None = None
-    """Where the bundled sidecar listens, when the plugin's URL says it and nothing else does."""
 
 
 def decide(environ: Mapping[str, str]) -> Decision:
     """Return the decision; the rows of docs/operations.md, first match wins."""
     url = environ.get("MEMORY_PLUGIN_URL", "").strip()
-    if url and not _is_loopback(url):
+    if url and _loopback(url) is None:
         return Decision(EXTERNAL, "MEMORY_PLUGIN_URL names an external plugin")
     if _is_set(environ, "MEMORY_PLUGIN_DISABLE"):
         return Decision(NONE, "MEMORY_PLUGIN_DISABLE is set")
     if not any(environ.get(name, "").strip() for name in ("MEMORY_PLUGIN_DATABASE_URL", "DATABASE_URL")):
         return Decision(NONE, "neither DATABASE_URL nor MEMORY_PLUGIN_DATABASE_URL is set")
-    listen_addr = None
-    if url and not environ.get("MEMORY_PLUGIN_LISTEN_ADDR", "").strip():
-        listen_addr = _address(url)
-    return Decision(BUNDLED, "the bundled sidecar", _is_required(environ), listen_addr)
+    return Decision(BUNDLED, "the bundled sidecar", _is_required(environ))
+
+
+def listen_addr(environ: Mapping[str, str]) -> str | None:
+    """Return where the bundled sidecar listens, when the plugin's loopback URL says it and nothing else does.
+
+    Raises BadSettingError for a port that there is not.
+    """
+    url = environ.get("MEMORY_PLUGIN_URL", "").strip()
+    host = _loopback(url)
+    if host is None or environ.get("MEMORY_PLUGIN_LISTEN_ADDR", "").strip():
+        return None
+    try:
+        port = _parts(url).port
+    except ValueError:
+        port = 0
+    if port is None:
+        return None
+    if not port:
+        raise BadSettingError(f"MEMORY_PLUGIN_URL must have a port from 1 to 65535, or none (it is {url!r})")
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _is_required(environ: Mapping[str, str]) -> bool:
@@ -47,22 +65,31 @@ def _is_set(environ: Mapping[str, str], name: str) -> bool:
     return environ.get(name, "").strip().lower() not in _NO
 
 
-def _is_loopback(url: str) -> bool:
-    try:
-        host = urlsplit(url).hostname or ""
-    except ValueError:
-        return False
-    return host in _LOOPBACK or host.startswith("127.")
+def _parts(url: str) -> SplitResult:
+    # `localhost:9100` says where as well as a whole URL does.
+    return urlsplit(url if "://" in url else f"http://{url}")
 
 
-def _address(url: str) -> str | None:
-    """Return host:port of a loopback URL; None for the default address."""
-    parts = urlsplit(url)
+def _loopback(url: str) -> str | None:
+    """Return the URL's host, in its usual spelling, when that is this machine's loopback; else None."""
     try:
-        port = parts.port
+        host = (_parts(url).hostname or "").rstrip(".")
     except ValueError:
         return None
-    host = parts.hostname or "127.0.0.1"
-    if port is None:
-        return None
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    if host == "localhost":
+        return host
+    address = _numeric(host)
+    return str(address) if address is not None and address.is_loopback else None
+
+
+def _numeric(host: str) -> IPv4Address | IPv6Address | None:
+    """Return the address that the host is written as; also in the old short forms, such as 127.1."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        try:
+            return IPv4Address(socket.inet_aton(host))
+        except OSError:
+            return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address

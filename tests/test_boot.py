@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import psycopg
@@ -16,42 +15,16 @@ from booting import ASK, SHOW, boot, children, here, sidecar_of
 from fixtures.cluster import free_port
 from fixtures.server import Server
 from fixtures.sidecars import PROGRAM, clean_env, wait_until
-from memory_plugin.installer.boot_decision import decide
 
 DATABASE = "postgresql://u@h/d"
 
 
-@pytest.mark.parametrize(
-    ("environ", "way", "required"),
-    [
-        ({"DATABASE_URL": DATABASE}, "bundled", False),
-        ({"MEMORY_PLUGIN_DATABASE_URL": DATABASE}, "bundled", False),
-        ({"DATABASE_URL": DATABASE, "MEMORY_PLUGIN_URL": "http://127.0.0.1:9100"}, "bundled", False),
-        ({"DATABASE_URL": DATABASE, "MEMORY_PLUGIN_URL": "http://localhost:9100/"}, "bundled", False),
-        ({"DATABASE_URL": DATABASE, "MEMORY_PLUGIN_URL": "http://[::1]:9100"}, "bundled", False),
-        ({"DATABASE_URL": DATABASE, "MEMORY_PLUGIN_URL": "http://memory.internal:9100"}, "external", False),
-        (
-            {"DATABASE_URL": DATABASE, "MEMORY_PLUGIN_URL": "http://10.1.2.3", "MEMORY_PLUGIN_DISABLE": "1"},
-            "external",
-            False,
-        ),
-        ({"DATABASE_URL": DATABASE, "MEMORY_PLUGIN_DISABLE": "1"}, "none", False),
-        ({"DATABASE_URL": DATABASE, "MEMORY_PLUGIN_DISABLE": "0"}, "bundled", False),
-        (
-            {"DATABASE_URL": DATABASE, "MEMORY_PLUGIN_URL": "http://127.0.0.1", "MEMORY_PLUGIN_DISABLE": "true"},
-            "none",
-            False,
-        ),
-        ({}, "none", False),
-        ({"DATABASE_URL": "  "}, "none", False),
-        ({"DATABASE_URL": DATABASE, "MEMORY_PLUGIN_REQUIRED": "1"}, "bundled", True),
-        ({"DATABASE_URL": DATABASE, "MEMORY_V2_CUTOVER": "true"}, "bundled", True),
-        ({"DATABASE_URL": DATABASE, "MEMORY_V2_CUTOVER": "false"}, "bundled", False),
-    ],
-)
-def test_the_environment_decides_what_is_started(environ: Mapping[str, str], way: str, required: bool) -> None:
-    decision = decide(environ)
-    assert (decision.way, decision.required) == (way, required)
+@pytest.mark.parametrize("port", ["0", "99999", "x"])
+def test_a_loopback_url_with_a_port_that_there_is_not_is_a_bad_setting(port: str) -> None:
+    url = f"http://127.0.0.1:{port}"
+    done = boot(*SHOW, DATABASE_URL=DATABASE, MEMORY_PLUGIN_URL=url, MEMORY_PLUGIN_REQUIRED="1")
+    assert (done.returncode, done.stdout) == (21, "")
+    assert "MEMORY_PLUGIN_URL must have a port" in done.stderr.splitlines()[-1]
 
 
 def test_an_external_plugin_is_left_alone_even_when_disabled() -> None:
@@ -93,14 +66,31 @@ def test_a_loopback_url_says_where_the_bundled_sidecar_listens(empty_database: s
     assert (done.returncode, done.stdout) == (7, f"url=[{url}]\n"), done.stderr
 
 
+DSN = (str(PROGRAM), "dsn", "--show-password")
+
+
 @pytest.mark.servers("any")
-def test_a_derived_url_carries_the_search_path_and_an_explicit_one_is_used_as_given(
-    empty_database: str, new_empty_database: object
-) -> None:
-    done = boot(
-        *ASK, DATABASE_URL="postgresql://nobody@127.0.0.1:1/x", MEMORY_PLUGIN_DATABASE_URL=empty_database, **here()
-    )
+def test_the_database_is_the_explicit_one_as_given(server: Server, empty_database: str) -> None:
+    name = str(psycopg.conninfo.conninfo_to_dict(empty_database)["dbname"])
+    explicit = server.url(name, tcp=True)
+    other = "postgresql://nobody@127.0.0.1:1/x"
+    done = boot(*DSN, DATABASE_URL=other, MEMORY_PLUGIN_DATABASE_URL=explicit, MEMORY_PLUGIN_REQUIRED="1", **here())
+    assert (done.returncode, done.stdout) == (0, f"{explicit}\n"), done.stderr
+    with psycopg.connect(empty_database) as connection:
+        assert connection.execute("select to_regclass('memory_plugin.memory_records') is not null").fetchone() == (
+            True,
+        )
+
+
+@pytest.mark.servers("any")
+def test_the_database_is_else_derived_with_the_search_path(server: Server, empty_database: str) -> None:
+    name = str(psycopg.conninfo.conninfo_to_dict(empty_database)["dbname"])
+    done = boot(*DSN, DATABASE_URL=server.url(name, tcp=True), **here(), MEMORY_PLUGIN_REQUIRED="1")
     assert done.returncode == 0, done.stderr
+    with psycopg.connect(done.stdout.strip()) as connection:
+        assert connection.execute("show search_path").fetchone() == ("memory_plugin,public",)
+        assert connection.execute("select current_database()").fetchone() == (name,)
+        assert connection.execute("select 'memory_records'::regclass::text").fetchone() == ("memory_records",)
 
 
 FAULTS = {

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from memory_plugin.installer import api, options, sidecar
-from memory_plugin.installer.boot_decision import BUNDLED, EXTERNAL, decide
+from memory_plugin.installer.boot_decision import BUNDLED, EXTERNAL, decide, listen_addr
 from memory_plugin.installer.errors import InstallError, ServerUnreachableError, SidecarFailedError
 from memory_plugin.installer.saying import say
 from memory_plugin.installer.settings import Settings, from_env
@@ -52,9 +52,7 @@ def command(gate_seconds: float, arguments: tuple[str, ...], **wishes: Any) -> i
             environ["MEMORY_PLUGIN_URL"] = ""
         else:
             try:
-                environ["MEMORY_PLUGIN_URL"] = _open_gate(
-                    supervisor, gate_seconds, listen_addr=decision.listen_addr, **wishes
-                )
+                environ["MEMORY_PLUGIN_URL"] = _open_gate(supervisor, gate_seconds, **wishes)
             except StoppedError as stopped:
                 supervisor.stop_sidecar()
                 return 128 + stopped.number
@@ -73,7 +71,7 @@ def command(gate_seconds: float, arguments: tuple[str, ...], **wishes: Any) -> i
 
 def _open_gate(supervisor: Supervisor, seconds: float, **wishes: Any) -> str:
     """Install, start the sidecar, wait for 200; return its URL. Raises the InstallError that says why not."""
-    settings = from_env(os.environ, **wishes)
+    settings = from_env(os.environ, listen_addr=listen_addr(os.environ), **wishes)
     run = secrets.token_hex(16)
     environ = {**sidecar.environment(os.environ, settings), "MEMORY_PLUGIN_RUN_ID": run}
     sidecar.settings_of(environ)

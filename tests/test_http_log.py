@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -188,6 +189,42 @@ def test_a_boot_and_its_failure_are_json_from_the_first_line_to_the_last(empty_d
     status, said = boot(psycopg.conninfo.make_conninfo(empty_database, dbname="mp_absent"))
     assert status == 11
     assert (said[-1]["event"], said[-1]["level"], said[-1]["exit_code"]) == ("command_failed", "error", 11)
+
+
+@pytest.mark.parametrize(("setting", "status"), [("MEMORY_PLUGIN_POOL_SIZE", 21), ("MEMORY_PLUGIN_LISTEN_ADDR", 1)])
+def test_a_sidecar_that_does_not_start_says_why_in_json(setting: str, status: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        value = f"127.0.0.1:{listener.getsockname()[1]}" if status == 1 else "99"
+        environ = clean_env(DATABASE_URL="dbname=x", MEMORY_PLUGIN_LOG="json", **{setting: value})
+        done = subprocess.run(
+            [sys.executable, "-m", "memory_plugin.thin_api"], env=environ, capture_output=True, text=True, timeout=60
+        )
+    (line,) = [json.loads(line) for line in done.stderr.splitlines()]
+    assert (done.returncode, line["event"], line["exit_code"]) == (status, "command_failed", status)
+    assert value in line["message"]
+
+
+@pytest.mark.parametrize(
+    ("environ", "status"),
+    [
+        ({"MEMORY_PLUGIN_POOL_SIZE": "99"}, 21),
+        ({"MEMORY_PLUGIN_LISTEN_ADDR": "nowhere"}, 21),
+        ({"MEMORY_PLUGIN_SKIP_MIGRATE": "1"}, 10),
+        ({"MEMORY_PLUGIN_REQUIRED": ""}, 0),
+    ],
+)
+def test_a_boot_says_each_of_its_failures_in_json(environ: dict[str, str], status: int) -> None:
+    given = {"DATABASE_URL": "postgresql://u@127.0.0.1:1/d", "MEMORY_PLUGIN_REQUIRED": "1", **environ}
+    done = subprocess.run(
+        [PROGRAM, "boot", "--gate-seconds", "1", "--", "true"],
+        env=clean_env(MEMORY_PLUGIN_LOG="json", **{"MEMORY_PLUGIN_LISTEN_ADDR": f"127.0.0.1:{free_port()}", **given}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    said = [json.loads(line) for line in done.stderr.splitlines()]
+    assert done.returncode == status
+    assert said[-1]["level"] == ("error" if status else "warning")
 
 
 @pytest.mark.servers("any")

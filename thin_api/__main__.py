@@ -1,9 +1,13 @@
 """Serve alone: `python -m memory_plugin.thin_api`, with the settings of the environment."""
 
+import os
 import sys
 
 from memory_plugin.thin_api import server
+from memory_plugin.thin_api.log import FORMATS, configure, log
 from memory_plugin.thin_api.settings import SettingsError, from_env
+
+EXIT_SETTING = 21
 
 
 def main() -> int:
@@ -11,8 +15,11 @@ def main() -> int:
     try:
         settings = from_env()
     except SettingsError as error:
-        sys.stderr.write(f"memory-plugin: {error}\n")
-        return 21
+        form = os.environ.get("MEMORY_PLUGIN_LOG")
+        if form in FORMATS:
+            configure(form)
+        log("command_failed", level="error", message=str(error), exit_code=EXIT_SETTING)
+        return EXIT_SETTING
     return server.run(settings)
 
 

@@ -65,9 +65,7 @@ class Calls:
             raise unavailable(_BUSY, "no_connection") from None
         began = monotonic()
         try:
-            answer = link.run(
-                route.statement, parameters, min(began + STATEMENT_SECONDS, arrived + ANSWER_SECONDS)
-            )
+            answer = link.run(route.statement, parameters, min(began + STATEMENT_SECONDS, arrived + ANSWER_SECONDS))
         except SqlError as error:
             # A server that is shutting down says so and then closes: for the statement the connection is lost.
             if error.sqlstate[:2] == "08" or error.sqlstate[:3] == "57P":

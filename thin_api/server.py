@@ -23,7 +23,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -65,7 +64,8 @@ def run(settings: Settings) -> int:
     try:
         address = _bindable(settings.host, settings.port)
     except AddressError as error:
-        sys.stderr.write(f"memory-plugin: cannot listen on {settings.host}:{settings.port}: {error}\n")
+        message = f"cannot listen on {settings.host}:{settings.port}: {error}"
+        log("command_failed", level="error", message=message, exit_code=EXIT_ADDRESS)
         return EXIT_ADDRESS
     shown = f"[{address}]:{settings.port}" if ":" in address else f"{address}:{settings.port}"
     log("started", address=shown, database=described(settings), pool=settings.pool_size, pid=os.getpid())

@@ -125,3 +125,21 @@ def test_an_arm_that_counts_for_nothing_is_not_asked(conn: psycopg.Connection[An
     found, told = answer(conn, "custom:arms", **both, weights={"lexical": 0})
     assert (found, told["mode"]) == (["pear"], "semantic")
     assert answer(conn, "custom:arms", **both)[1]["mode"] == "hybrid"
+
+
+def test_pages_of_a_search_by_both_hold_each_memory_once(conn: psycopg.Connection[Any]) -> None:
+    fill(conn, "custom:pages", 400, "'apple ' || repeat('pie ', mod(i * 7, 30)) || i")
+    conn.execute(
+        "update memory_plugin.memory_records as r set embedding = v.embedding from ("
+        "  select id, format('[%s,%s%s]', cos(n), sin(n), repeat(',0', 1534))::memory_plugin.vector as embedding from ("
+        "    select id, mod(row_number() over (order by created_at) * 37, 400) / 300.0 as n"
+        "    from memory_plugin.memory_records where namespace = 'custom:pages'"
+        "  ) as a"
+        ") as v where r.namespace = 'custom:pages' and r.id = v.id"
+    )
+    both = {"query": "apple pie", "embedding": [1.0] + [0.0] * 1535}
+    pages = [answer(conn, "custom:pages", **both, limit=20, offset=20 * page)[0] for page in range(5)]
+    assert [len(page) for page in pages] == [20] * 5
+    turned = [content for page in pages for content in page]
+    assert turned == answer(conn, "custom:pages", **both, limit=100)[0]
+    assert len(set(turned)) == 100

@@ -21,6 +21,8 @@ declare
     v_neighbour_weight double precision :=
         coalesce(nullif(current_setting('memory_plugin.neighbour_weight', true), '')::double precision, 0.3);
     v_terms integer := cardinality(p_plan.terms);
+    -- Those beside the first of each arm are looked for: a look takes longer than all else that is done for a memory.
+    c_near constant integer := 50;
 begin
     with listed as materialized (
         select
@@ -57,7 +59,7 @@ begin
                 order by m.created_at, m.id desc limit 1
             )
         ) as n
-        where v_neighbour_weight > 0
+        where v_neighbour_weight > 0 and least(l.lexical_rank, l.semantic_rank) <= c_near
     ),
 
     pool as materialized (
@@ -72,41 +74,14 @@ begin
         group by k.namespace, k.id
     ),
 
-    -- What only one arm found has a true score in the other too.
-    measured as materialized (
+    texts as materialized (
         select
-            p.namespace, p.id, p.lexical_rank, p.semantic_rank, p.listed,
-            coalesce(p.lexical, w.score, 0) as lexical,
-            1 - (r.embedding operator(@extschema:vector@.<=>) p_embedding) as semantic
+            p.namespace, p.id, p.lexical, p.lexical_rank, p.semantic_rank, p.listed,
+            1 - (r.embedding operator(@extschema:vector@.<=>) p_embedding) as semantic,
+            case when p.lexical is null and v_terms > 0 then r.content_tsv || ''' '':1'::tsvector end as words,
+            case when p.lexical is null and p_plan.grams <> '{}' then lower(r.content) end as letters
         from pool as p
         inner join memory_records as r on p.namespace = r.namespace and p.id = r.id
-        left join lateral (
-            select
-                (p_plan.k1 + 1) * sum(f.weight * (1 - 1 / (1 + f.n / (
-                    p_plan.k1 * (1 - p_plan.b + p_plan.b * f.words / p_plan.average_length)
-                )))) as score
-            from (
-                select
-                    u.weight,
-                    case
-                        when numnode(u.term) > 1 then 1
-                        else round(1 / (1.6449340668482264 * (1 - ts_rank('{1,1,1,1}', d.t, u.term))) - 0.5)
-                    end as n,
-                    case
-                        when p_plan.grams <> '{}' then length(r.content)
-                        else round(0.6079271018540267 / ts_rank('{1,1,1,1}', d.t, ''' ''', 2)) - 1
-                    end as words
-                from (select r.content_tsv || ''' '':1'::tsvector as t offset 0) as d
-                cross join lateral unnest(p_plan.terms, p_plan.weights[:v_terms]) as u (term, weight)
-                where d.t @@ u.term
-                union all
-                select
-                    u.weight, (length(g.c) - length(replace(g.c, u.gram, ''))) / length(u.gram), length(g.c)
-                from unnest(p_plan.grams, p_plan.weights[v_terms + 1:]) as u (gram, weight)
-                cross join lateral (select lower(r.content) as c) as g
-                where strpos(g.c, u.gram) > 0
-            ) as f
-        ) as w on p.lexical is null
         where (p_plan.required is null or r.content_tsv @@ p_plan.required)
             and (p_plan.present is null or r.content ilike all (p_plan.present))
             and (p_plan.absent is null or not r.content ilike any (p_plan.absent))
@@ -114,6 +89,53 @@ begin
             and (p_filter.sources is null or r.source = any (p_filter.sources))
             and (p_filter.created_after is null or r.created_at > p_filter.created_after)
             and (p_filter.created_before is null or r.created_at < p_filter.created_before)
+    ),
+
+    terms as materialized (
+        select u.term, u.weight from unnest(p_plan.terms, p_plan.weights[:v_terms]) as u (term, weight)
+    ),
+
+    grams as materialized (
+        select u.gram, u.weight from unnest(p_plan.grams, p_plan.weights[v_terms + 1:]) as u (gram, weight)
+    ),
+
+    -- What only one arm found has a true score in the other too.
+    found as (
+        select
+            t.namespace, t.id, u.weight,
+            case
+                when numnode(u.term) > 1 then 1
+                else round(1 / (1.6449340668482264 * (1 - ts_rank('{1,1,1,1}', t.words, u.term))) - 0.5)
+            end as n,
+            case
+                when t.letters is not null then length(t.letters)
+                else round(0.6079271018540267 / ts_rank('{1,1,1,1}', t.words, ''' ''', 2)) - 1
+            end as words
+        from texts as t inner join terms as u on t.words @@ u.term
+        union all
+        select
+            t.namespace, t.id, u.weight,
+            (length(t.letters) - length(replace(t.letters, u.gram, ''))) / length(u.gram), length(t.letters)
+        from texts as t inner join grams as u on strpos(t.letters, u.gram) > 0
+    ),
+
+    measured as materialized (
+        select
+            k.namespace, k.id, max(k.lexical_rank) as lexical_rank, max(k.semantic_rank) as semantic_rank,
+            bool_or(k.listed) as listed, coalesce(max(k.lexical), 0) as lexical, max(k.semantic) as semantic
+        from (
+            select t.namespace, t.id, t.lexical_rank, t.semantic_rank, t.listed, t.lexical, t.semantic from texts as t
+            union all
+            select
+                f.namespace, f.id, null, null, false,
+                (p_plan.k1 + 1) * sum(f.weight * (1 - 1 / (1 + f.n / (
+                    p_plan.k1 * (1 - p_plan.b + p_plan.b * f.words / p_plan.average_length)
+                )))),
+                null
+            from found as f
+            group by f.namespace, f.id
+        ) as k
+        group by k.namespace, k.id
     ),
 
     -- Both arms from 0 to 1: words from none to the best match, embeddings from the farthest listed to the nearest.
@@ -136,25 +158,27 @@ begin
         ) as m
     ),
 
+    -- Each memory, and each pair from the side of both: the score of one key reaches all rows that name it by sorting.
+    -- A join of the two, about whose sizes nothing is known beforehand, would compare each with each.
+    keyed as (
+        select
+            f.namespace, f.id as key, f.id, false as beside, f.own, f.lexical, f.lexical_rank, f.semantic, f.semantic_rank
+        from fused as f
+        union all
+        select n.namespace, n.other, n.id, true, null, null, null, null, null from neighbours as n
+        union all
+        select n.namespace, n.id, n.other, true, null, null, null, null, null from neighbours as n
+    ),
+
     lifted as (
         select
-            x.namespace, x.id, max(x.own) as own, max(x.beside) as beside, max(x.lexical) as lexical,
-            max(x.lexical_rank) as lexical_rank, max(x.semantic) as semantic, max(x.semantic_rank) as semantic_rank
+            v.namespace, v.id, max(v.own) as own, max(v.of_key) filter (where v.beside) as beside,
+            max(v.lexical) as lexical, max(v.lexical_rank) as lexical_rank, max(v.semantic) as semantic,
+            max(v.semantic_rank) as semantic_rank
         from (
-            select
-                f.namespace, f.id, f.own, null::double precision as beside, f.lexical, f.lexical_rank, f.semantic,
-                f.semantic_rank
-            from fused as f
-            union all
-            select e.namespace, e.id, null, f.own, null, null, null, null
-            from (
-                select n.namespace, n.id, n.other from neighbours as n
-                union all
-                select n.namespace, n.other, n.id from neighbours as n
-            ) as e
-            inner join fused as f on e.namespace = f.namespace and e.other = f.id
-        ) as x
-        group by x.namespace, x.id
+            select k.*, max(k.own) over (partition by k.namespace, k.key) as of_key from keyed as k
+        ) as v
+        group by v.namespace, v.id
     )
 
     select

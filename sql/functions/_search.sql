@@ -83,10 +83,13 @@ begin
         end if;
     end if;
 
-    -- Beside the other arm, or weighed by age, a memory may rise above those that one arm alone ranks higher.
+    -- Beside the other arm, or weighed by age, a memory may rise above those that one arm alone ranks higher. The same
+    -- pool for the pages that people turn, since a score depends on it: no memory is on two of them, and none on none.
     v_pool := case
-        when v_answer.mode = 'hybrid' or p_half_life is not null then greatest(50, 2 * (v_limit + v_offset))
-        else v_limit + v_offset
+        when v_answer.mode <> 'hybrid' and p_half_life is null then v_limit + v_offset
+        when v_limit + v_offset <= 100 then 200
+        when v_limit + v_offset <= 1000 then 2000
+        else 20200
     end;
     if v_diverse then
         v_pool := greatest(v_pool, c_diverse);

@@ -68,7 +68,7 @@ class Application:
     def __init__(self, settings: Settings) -> None:
         configure(settings.log_format)
         self._gate = Gate(settings.token)
-        self._bodies = Bodies(settings.max_body)
+        self.bodies = Bodies(settings.max_body)
         self._pool = Pool(settings.conninfo, settings.pool_size, _log_reachability)
         breaker = Breaker()
         self._calls = Calls(self._pool, breaker)
@@ -133,7 +133,7 @@ class Application:
             if parameter == "name":
                 parameters.append(_text(name, route))
             else:
-                parameters.append(self._bodies.read(environ))
+                parameters.append(self.bodies.read(environ))
                 # The request is here only now; a client that sends slowly spends its own time.
                 arrived = monotonic()
         if route is COMMIT:

@@ -1,18 +1,20 @@
 """Read a request's body: bounded, checked to be text, never parsed.
 
 A body that arrives slowly holds a thread of the server (WSGI's read cannot be given up), but no connection to the
-database. So only READERS threads may be reading at a time; beyond that a request is turned away without being read.
+database. So only READERS threads may be reading at a time; beyond that a request is turned away without being read. One
+that does not arrive at all is ended from outside (`stalled`).
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from time import monotonic
 from typing import Any
 
 from memory_plugin.thin_api.errors import BAD_REQUEST, RefusedError, bad_request, unavailable
 
-READERS = 96
+READERS = 512
 # A client that is still sending when it is refused may never see the answer; so much is read and dropped for its sake.
 DISCARD = 16 * 1024 * 1024
 _CHUNK = 256 * 1024
@@ -25,6 +27,8 @@ class Bodies:
         self._limit = limit
         # Taken and given back by threads without a lock: each of a deque's operations is atomic.
         self._seats = deque(range(READERS))
+        # Since when (monotonic) each seat that is taken is.
+        self.reading: dict[int, float] = {}
 
     def read(self, environ: Mapping[str, Any]) -> bytes:
         """Return the body. Refused with 400 when there is none, it ends early or is not text; 413 over the limit."""
@@ -32,11 +36,13 @@ class Bodies:
             seat = self._seats.pop()
         except IndexError:
             raise unavailable("too many requests are being sent at once; try again", "readers") from None
+        self.reading[seat] = monotonic()
         try:
             body = self._bytes(environ)
         except OSError:
             raise bad_request("the body could not be read") from None
         finally:
+            del self.reading[seat]
             self._seats.append(seat)
         if not body.strip():
             raise bad_request("a JSON body is required")

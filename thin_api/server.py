@@ -39,6 +39,7 @@ from memory_plugin.thin_api import body, pool
 from memory_plugin.thin_api.app import make_application
 from memory_plugin.thin_api.log import Handler, configure, log
 from memory_plugin.thin_api.settings import Settings, described
+from memory_plugin.thin_api.stalled import Watch
 
 SPARE_THREADS = 24
 # A worker that died before YOUNG is followed after a pause, each twice the one before, up to MOST_PAUSE.
@@ -165,7 +166,9 @@ def _loader(settings: Settings) -> Callable[[], Any]:
     def load() -> Any:
         """Make the application; runs in the worker process."""
         threading.Thread(target=_end_with, args=(parent,), name="parent-watch", daemon=True).start()
-        return make_application(settings)
+        application = make_application(settings)
+        Watch(settings.port, application.bodies.reading).start()
+        return application
 
     return load
 

@@ -122,6 +122,37 @@ def test_after_one_search_did_without_no_other_waits_for_the_provider(
     assert search(sidecar.client, "vehicle wheels").json()["search"]["mode"] == "hybrid"
 
 
+@pytest.mark.parametrize(("changed", "mode"), [(False, "hybrid"), (True, "lexical")])
+def test_a_search_holds_no_table_while_it_asks_and_takes_no_vector_of_another_provider(
+    database: str, conn: Connection, embedding_service: EmbeddingService, changed: bool, mode: str
+) -> None:
+    configure(conn, embedding_service)
+    commit(conn)
+    embed(conn)
+    conn.execute("update memory_plugin.embedding_provider set query_timeout_ms = 30000")
+    slow = embedding_service.behaviour = Slow()
+    answers: list[dict[str, Any]] = []
+
+    def asked() -> None:
+        with psycopg.connect(database, autocommit=True) as other:
+            body = '{"namespaces": ["team:a"], "query": "office wheels"}'
+            row = other.execute("select memory_plugin.v1_search(%s)", [body]).fetchone()
+            assert row is not None
+            answers.append(row[0]["search"])
+
+    thread = threading.Thread(target=asked)
+    thread.start()
+    assert slow.waiting.acquire(timeout=20)
+    with conn.transaction():
+        conn.execute("lock table memory_plugin.memory_records, memory_plugin.memory_vectors nowait")
+    if changed:
+        conn.execute("update memory_plugin.embedding_provider set revision = gen_random_uuid()")
+    slow.released.set()
+    thread.join(20)
+    (answer,) = answers
+    assert (answer["mode"], answer.get("degraded")) == (mode, "embedding" if changed else None)
+
+
 def test_one_session_embeds_and_another_takes_over_when_it_is_gone_or_stuck(
     database: str, conn: Connection, embedding_service: EmbeddingService
 ) -> None:

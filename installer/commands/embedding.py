@@ -36,7 +36,7 @@ def command() -> None:
 )
 @click.option("--batch-size", type=int, help="Texts a request, 1 to 2048 [64].")
 @click.option("--timeout-ms", type=int, help="Of a request, 100 to 60000 [30000].")
-@click.option("--query-timeout-ms", type=int, help="Of a search's request, 50 to 1000 [700].")
+@click.option("--query-timeout-ms", type=int, help="Of a search's request, 50 to 700 [700].")
 @click.option("--max-characters", type=int, help="Of a text; what is over is cut off [16000].")
 @click.option("--send-dimensions", is_flag=True, default=None, help="Name the dimensions in each request.")
 @click.option("--text-prefix", help="What the model wants before a memory.")

@@ -13,6 +13,18 @@ $function$;
 comment on function memory_plugin._embedding_ready() is
     'Whether this server can fetch embeddings: PL/Python is there and a provider is configured.';
 
+create or replace function memory_plugin._embedding_revision()
+returns uuid
+-- Volatile: it sees what was committed since the statement began.
+language sql volatile parallel unsafe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+    select p.revision from embedding_provider as p where p.slot = 'current'
+$function$;
+
+comment on function memory_plugin._embedding_revision() is
+    'What changes with the provider of embeddings; null without one.';
+
 create or replace function memory_plugin._embedding_hash(p_content text)
 returns text
 language sql immutable strict parallel safe security invoker

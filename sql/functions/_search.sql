@@ -36,7 +36,7 @@ declare
     c_diverse constant integer := 200;
     v_diverse constant boolean := coalesce(p_diversity > 0, false) and v_offset < c_diverse;
 begin
-    if p_embedding is not null or char_length(v_query) > 1 then
+    if p_embedding is not null then
         -- Held from here on, so that the store does not change to another model in the middle of a search.
         perform from memory_records, memory_vectors where false;
         v_embedding := _check_embedding(p_embedding);
@@ -78,6 +78,17 @@ begin
 
     if v_answer.mode = 'lexical' and coalesce(p_semantic_weight, 0.5) > 0 then
         select e.embedding, e.degraded into v_embedding, v_answer.degraded from _embedded_query(v_query) as e;
+    end if;
+    if p_embedding is null then
+        -- Not while the provider was asked: a change of the model, and everybody behind it, would have waited with us.
+        perform from memory_records, memory_vectors where false;
+        if v_embedding is not null
+            and _embedding_revision() is distinct from (select p.revision from embedding_provider as p where p.slot = 'current')
+        then
+            -- The vector may be one of another model.
+            v_embedding := null;
+            v_answer.degraded := 'embedding';
+        end if;
         if v_embedding is not null then
             v_answer.mode := case when p_lexical_weight = 0 then 'semantic' else 'hybrid' end;
         end if;

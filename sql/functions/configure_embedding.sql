@@ -46,7 +46,7 @@ begin
     perform
         _check_range('batch_size', configure_embedding.batch_size, 1, 2048),
         _check_range('timeout_ms', configure_embedding.timeout_ms, 100, 60000),
-        _check_range('query_timeout_ms', configure_embedding.query_timeout_ms, 50, 1000),
+        _check_range('query_timeout_ms', configure_embedding.query_timeout_ms, 50, 700),
         _check_range('max_characters', configure_embedding.max_characters, 100, 1000000);
     if char_length(configure_embedding.text_prefix) > 1000 or char_length(configure_embedding.query_prefix) > 1000 then
         raise exception using errcode = 'MP001', message = 'text_prefix and query_prefix must be at most 1000 characters';
@@ -97,7 +97,7 @@ comment on function memory_plugin.configure_embedding(
     'url: http(s)://host[:port] gets that path, another path stays; dimensions: the store''s; api_key: sent as '
     'a bearer '
     'token, never shown again; batch_size: texts a request, 1 to 2048; timeout_ms: of a request, 100 to 60000; '
-    'query_timeout_ms: of a search''s, 50 to 1000; max_characters: of a text, what is over is cut off; '
+    'query_timeout_ms: of a search''s, 50 to 700; max_characters: of a text, what is over is cut off; '
     'send_dimensions: '
     'name them in the request; text_prefix, query_prefix: what the model wants in front; ca_certificate: PEM, '
     'instead of '

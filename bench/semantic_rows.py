@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import psycopg
@@ -11,6 +13,8 @@ from numpy.typing import NDArray
 
 Vectors = NDArray[np.float32]
 TOPICS = 256
+FOREIGN = TOPICS
+"""A topic that no row is about."""
 KINDS = ("fact", "summary", "checkpoint")
 
 
@@ -34,6 +38,11 @@ class Table:
         self.centres /= np.linalg.norm(self.centres, axis=1, keepdims=True)
         # Within a topic most of the spread lies in a few directions, as it does in embeddings of text.
         self.spread = rng.standard_normal((TOPICS, 16, dimensions)).astype("f4") / np.sqrt(dimensions)
+        foreign = rng.standard_normal((1, dimensions)).astype("f4")
+        self.centres = np.concatenate([self.centres, foreign / np.linalg.norm(foreign)])
+        self.spread = np.concatenate(
+            [self.spread, rng.standard_normal((1, 16, dimensions)).astype("f4") / np.sqrt(dimensions)]
+        )
 
     def draw(self, rng: np.random.Generator, topics: NDArray[np.int64]) -> Vectors:
         """Return a unit vector for each topic, (len(topics), dimensions)."""
@@ -76,8 +85,12 @@ def load(url: str, table: Table) -> None:
                 copy.write(_binary(table, rng, numbers, vectors))
             copy.write(struct.pack("!h", -1))
         conn.execute(definition[0])
-        conn.execute("delete from memory_plugin.memory_records where get_byte(uuid_send(id), 3) < 8")
+        # Vacuum mends the graph around each deleted row, on one core: of the largest tables most wait for the next one.
+        large = sum(table.sizes) > 500_000
+        delete = "delete from memory_plugin.memory_records where get_byte(uuid_send(id), 3) < "
+        conn.execute(f"{delete} {1 if large else 8}".encode())
         conn.execute("vacuum (freeze, analyze)")
+        conn.execute(f"{delete} 8".encode())
 
 
 def _binary(table: Table, rng: np.random.Generator, numbers: NDArray[np.int64], vectors: Vectors) -> bytes:
@@ -112,3 +125,22 @@ def without(url: str) -> None:
         indexed = f"({searched(dimensions)}) {'vector' if dimensions <= 2000 else 'halfvec'}_cosine_ops"
         conn.execute(f"create index plain on memory_plugin.memory_records using hnsw ({indexed})".encode())
         conn.execute("vacuum (freeze, analyze)")
+
+
+@contextmanager
+def bare(conn: psycopg.Connection[Any]) -> Iterator[None]:
+    """Leave the plain table its key and its hnsw index alone, for as long as this lasts."""
+    indexes = conn.execute(
+        "select format('drop index %s', indexrelid::regclass), pg_get_indexdef(indexrelid) from pg_index "
+        "where indrelid = 'memory_plugin.memory_records'::regclass and not indisprimary "
+        "and indexrelid <> 'memory_plugin.plain'::regclass"
+    ).fetchall()
+    triggers = conn.execute(
+        "select format('drop trigger %I on %s', tgname, tgrelid::regclass), pg_get_triggerdef(oid) from pg_trigger "
+        "where tgrelid = 'memory_plugin.memory_records'::regclass and not tgisinternal"
+    ).fetchall()
+    for drop, _ in [*triggers, *indexes]:
+        conn.execute(drop)
+    yield
+    for _, make in [*indexes, *triggers]:
+        conn.execute(make)

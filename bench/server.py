@@ -193,7 +193,8 @@ def described(url: str) -> dict[str, str | int]:
     with psycopg.connect(url) as conn:
         row = conn.execute(
             "select split_part(current_setting('server_version'), ' ', 1), current_setting('shared_buffers'), "
-            "(select extversion from pg_extension where extname = 'vector')"
+            # Of what databases of the server get: the maintenance database need not have it.
+            "(select default_version from pg_available_extensions where name = 'vector')"
         ).fetchone()
     postgres, buffers, vector = row or ("?", "?", "?")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**30

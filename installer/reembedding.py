@@ -56,7 +56,8 @@ _SPARE = "memory_plugin.memory_vectors_spare"
 _BOTH = f"{_RECORDS}, memory_plugin.memory_vectors, {_SPARE}"
 _INDEXES = {
     "memory_records_unembedded_spare": f"{_RECORDS} (created_at) where embedding_spare is null",
-    "memory_vectors_kind_spare": f"{_SPARE} (namespace, kind)",
+    "memory_vectors_live_spare": f"{_SPARE} (namespace, kind, (coalesce(expires_at, 'infinity'::timestamptz))) "
+    "include (expires_at)",
     "memory_vectors_embedding_spare": f"{_SPARE} using hnsw (embedding {{vector}}.halfvec_ip_ops) "
     "with (m = 16, ef_construction = 100) where {dimensions} <= 3981",
 }

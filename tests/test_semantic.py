@@ -116,11 +116,14 @@ class Store:
         values |= {"namespaces": list(namespaces), "embedding": embedding, "limit": limit}
         return self.run(FOUND, **values), self.run(EXACT, **values)
 
-    def answer(self, namespaces: Sequence[str], embedding: str, limit: int = 10) -> dict[str, Any]:
+    def answer(self, namespaces: Sequence[str], embedding: str, limit: int = 10, source: str = "") -> dict[str, Any]:
         """Return how a search over v1 says that it was found."""
-        body = "json_build_object('namespaces', %(n)s::text[], 'embedding', %(e)s::json, 'limit', %(l)s::int)"
+        body = (
+            "json_build_object('namespaces', %(n)s::text[], 'embedding', %(e)s::json, 'limit', %(l)s::int, "
+            "'source', nullif(%(s)s, ''))"
+        )
         query = f"select (memory_plugin.v1_search({body}) -> 'search')::jsonb"
-        return dict(self.run(query, n=list(namespaces), e=embedding, l=limit)[0])
+        return dict(self.run(query, n=list(namespaces), e=embedding, l=limit, s=source)[0])
 
     def copies(self) -> tuple[int, int]:
         """Return how many rows should have a copy and do not have just it, and how many copies have no row."""
@@ -239,6 +242,66 @@ def test_a_filter_that_leaves_one_row_of_a_large_namespace_finds_it(store: Store
         found, exact = store.both([LARGE], store.embedding(LARGE, number), sources=["runtime"])
         assert found == exact
         assert len(found) == 1
+
+
+def test_a_large_namespace_is_compared_once_and_the_answer_says_so(store: Store) -> None:
+    store.run(
+        "update memory_plugin.memory_records set source = 'runtime' where namespace = %(n)s "
+        "and id = any (array(select md5(%(n)s || i)::uuid from generate_series(2, 4) as i))",
+        n=LARGE,
+    )
+    store.run("set local track_functions = 'pl'")
+    said = store.answer([LARGE], store.embedding(LARGE, 3), source="runtime")
+    calls = "select calls from pg_stat_xact_user_functions where funcname = '_semantic_compare'"
+    assert store.run(calls) == [1]
+    assert said["exact"] is True
+    assert SIZES[LARGE] * 3 // 4 <= said["candidates"] < SIZES[LARGE]
+
+
+@pytest.mark.parametrize("apart", [0.03, 0.003])
+def test_near_copies_are_told_apart(store: Store, apart: float) -> None:
+    name = "team:copies"
+    store.run("insert into memory_plugin.memory_namespaces (name, kind) values (%(n)s, 'team')", n=name)
+    store.run("select setseed(0.5)")
+    store.run(
+        "insert into memory_plugin.memory_records (namespace, id, content, kind, source, embedding) "
+        "select %(n)s, md5(i::text)::uuid, 'copy', 'fact', 'agent', (select array_agg("
+        "sin(d * 7.3)::real + (%(a)s * (random() - 0.5))::real order by d) "
+        "from generate_series(0, {dimensions} - 1) as d where i > 0)::{vector}.vector "
+        "from generate_series(1, 400) as i",
+        n=name,
+        a=apart,
+    )
+    asked = "select embedding::text from memory_plugin.memory_records where namespace = %(n)s limit 3"
+    for embedding in store.run(asked, n=name):
+        found, exact = store.both([name], embedding)
+        assert found == exact
+        assert store.answer([name], embedding)["exact"] is True
+
+
+def test_names_that_hold_nothing_make_no_other_large(store: Store) -> None:
+    names = [f"team:n{number}" for number in range(3000)]
+    store.run(
+        "insert into memory_plugin.memory_namespaces (name, kind) select n, 'team' from unnest(%(n)s::text[]) n",
+        n=names,
+    )
+    assert store.answer([*names, MIDDLING], store.embedding(MIDDLING, 3))["exact"] is True
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+def test_memories_alike_but_for_the_namespace_come_in_the_order_of_its_name(store: Store, limit: int) -> None:
+    twin, embedding = "11111111-2222-3333-4444-555555555555", store.embedding(LARGE, 3)
+    names = ["workspace:b", "workspace:a", "workspace:c"]
+    for name in names:
+        store.run(
+            "select memory_plugin.commit_memory(%(n)s, 'twin', id => %(i)s, embedding => %(e)s::text::{vector}.vector)",
+            n=name,
+            i=twin,
+            e=embedding,
+        )
+    for asked in (names, sorted(names)):
+        found = store.both(asked, embedding, limit)[0]
+        assert found == [f"{name} {twin}" for name in sorted(names)][:limit]
 
 
 def test_deleted_rows_make_room(store: Store) -> None:
@@ -435,7 +498,7 @@ def test_a_wide_store_searches_a_large_namespace_through_the_graph(empty_databas
     with psycopg.connect(empty_database, autocommit=True, prepare_threshold=None) as connection:
         store = Store(connection, 3072)
         with store.bulk():
-            store.fill(LARGE, 1500)
+            store.fill(LARGE, 2000)
         embedding = store.embedding(LARGE, 3)
         assert store.answer([LARGE], embedding)["exact"] is False
         assert recall(*store.both([LARGE], embedding)) >= 0.9
@@ -544,4 +607,4 @@ def undo(connection: Connection) -> None:
     connection.execute("drop table memory_plugin.memory_vectors cascade")
     connection.execute("drop function memory_plugin._mirror_vector() cascade")
     connection.execute("drop function memory_plugin._steered cascade")
-    connection.execute("delete from memory_plugin.schema_migrations where name = '006_vectors'")
+    connection.execute("delete from memory_plugin.schema_migrations where name in ('006_vectors', '010_live_vectors')")

@@ -137,7 +137,7 @@ begin
         select n.kind, n.name
         from (
             values
-            ('table', 'memory_vectors'), ('index', 'memory_vectors_pkey'), ('index', 'memory_vectors_kind'),
+            ('table', 'memory_vectors'), ('index', 'memory_vectors_pkey'), ('index', 'memory_vectors_live'),
             ('index', 'memory_vectors_embedding'), ('index', 'memory_records_unembedded')
         ) as n (kind, name)
     loop

@@ -1,36 +1,56 @@
-create or replace function memory_plugin._semantic_scan(
-    p_namespaces text[], p_unit @extschema:vector@.halfvec, p_filter memory_plugin._filter, p_limit integer
+create or replace function memory_plugin._semantic_compare(
+    p_namespaces text[], p_unit @extschema:vector@.halfvec, p_filter memory_plugin._filter, p_limit integer,
+    out nearest memory_plugin._candidate[], out exact boolean
 )
-returns memory_plugin._candidate[]
 language plpgsql stable parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
-set plan_cache_mode = force_custom_plan
+-- One plan is right for all values: the live rows of some namespaces, through the index of just these.
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set enable_indexscan = off
 set jit = off
 as $function$
+declare
+    -- A score in half precision is off by less than half of this.
+    c_doubt constant double precision := 0.002;
+    c_most constant integer := 10000;
+    v_kinds constant text[] := coalesce(p_filter.kinds, '{fact,summary,checkpoint}');
+    -- Looked at for each row, and so not taken out of the filter each time.
+    v_sources constant text[] := p_filter.sources;
+    v_after constant timestamptz := p_filter.created_after;
+    v_before constant timestamptz := p_filter.created_before;
+    v_keep integer := 2 * p_limit + 40;
 begin
-    return (
-        select coalesce(array_agg(row(s.namespace, s.id, s.score)::_candidate), '{}')
-        from (
-            -- The sign keeps the planner from taking the graph for this order.
-            select v.namespace, v.id, -(v.embedding operator(@extschema:vector@.<#>) p_unit) as score
-            from memory_vectors as v
-            where v.namespace = any (p_namespaces)
-                and (v.expires_at is null or v.expires_at > now())
-                and (p_filter.kinds is null or v.kind = any (p_filter.kinds))
-                and (p_filter.sources is null or v.source = any (p_filter.sources))
-                and (p_filter.created_after is null or v.created_at > p_filter.created_after)
-                and (p_filter.created_before is null or v.created_at < p_filter.created_before)
-            order by score desc, v.created_at desc, v.id
-            limit p_limit
-        ) as s
-    );
+    loop
+        nearest := (
+            select coalesce(array_agg(row(s.namespace, s.id, s.score)::_candidate), '{}')
+            from (
+                -- The sign keeps the planner from taking the graph for this order.
+                select v.namespace, v.id, -(v.embedding operator(@extschema:vector@.<#>) p_unit) as score
+                from memory_vectors as v
+                where v.namespace = any (p_namespaces)
+                    and v.kind = any (v_kinds)
+                    and coalesce(v.expires_at, 'infinity') > now()
+                    and (v_sources is null or v.source = any (v_sources))
+                    and (v_after is null or v.created_at > v_after)
+                    and (v_before is null or v.created_at < v_before)
+                order by score desc, v.created_at desc, v.id, v.namespace
+                limit v_keep
+            ) as s
+        );
+        exact := cardinality(nearest) < v_keep or nearest[v_keep].score < nearest[p_limit].score - c_doubt;
+        exit when exact or v_keep >= c_most;
+        -- Near-copies: which of them is nearest only the stored vectors tell.
+        v_keep := least(10 * v_keep, c_most);
+    end loop;
 end
 $function$;
 
-comment on function memory_plugin._semantic_scan(
+comment on function memory_plugin._semantic_compare(
     text[], @extschema:vector@.halfvec, memory_plugin._filter, integer
-) is 'The nearest to p_unit of every live row of the namespaces, unordered.';
+) is
+    'The nearest to p_unit of every live row of the namespaces, nearest first: the p_limit nearest, and enough behind '
+    'them that by the stored vectors none of the rest is nearer (exact; not where more than 10,000 are as near).';
 
 create or replace function memory_plugin._semantic_graph(
     p_namespaces text[], p_unit @extschema:vector@.halfvec, p_guide @extschema:vector@.halfvec,
@@ -39,12 +59,18 @@ create or replace function memory_plugin._semantic_graph(
 returns memory_plugin._candidate[]
 language plpgsql stable parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
-set plan_cache_mode = force_custom_plan
--- Of what is left, only the graph gives the order. The planner would choose by cost, which knows nothing of recall.
+-- One plan is right for every value: of what is left, only the graph gives the order. The planner would choose by cost,
+-- which knows nothing of recall.
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_sort = off
 set jit = off
 as $function$
+declare
+    v_kinds constant text[] := p_filter.kinds;
+    v_sources constant text[] := p_filter.sources;
+    v_after constant timestamptz := p_filter.created_after;
+    v_before constant timestamptz := p_filter.created_before;
 begin
     return (
         select coalesce(array_agg(row(s.namespace, s.id, s.score)::_candidate), '{}')
@@ -54,10 +80,10 @@ begin
             from memory_vectors as v
             where v.namespace || '' = any (p_namespaces)
                 and (v.expires_at is null or v.expires_at > now())
-                and (p_filter.kinds is null or v.kind || '' = any (p_filter.kinds))
-                and (p_filter.sources is null or v.source = any (p_filter.sources))
-                and (p_filter.created_after is null or v.created_at > p_filter.created_after)
-                and (p_filter.created_before is null or v.created_at < p_filter.created_before)
+                and (v_kinds is null or v.kind || '' = any (v_kinds))
+                and (v_sources is null or v.source = any (v_sources))
+                and (v_after is null or v.created_at > v_after)
+                and (v_before is null or v.created_at < v_before)
             order by v.embedding operator(@extschema:vector@.<#>) p_guide
             limit p_limit
         ) as s

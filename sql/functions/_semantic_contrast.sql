@@ -5,8 +5,11 @@ create or replace function memory_plugin._semantic_contrast(
 returns double precision
 language plpgsql stable parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
-set plan_cache_mode = force_custom_plan
+-- One plan is right for all values: some rows by their keys.
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 set jit = off
 as $function$
 begin

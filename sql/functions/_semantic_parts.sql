@@ -1,0 +1,122 @@
+create or replace function memory_plugin._semantic_sizes(
+    p_namespaces text[], p_kinds text[], p_each integer, p_all integer,
+    out small text[], out large text[], out total bigint
+)
+language plpgsql stable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+-- Counting has one plan: an index-only scan of each namespace, cut off where it is large.
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
+as $function$
+declare
+    v_kinds constant text[] := coalesce(p_kinds, '{fact,summary,checkpoint}');
+    v_each integer := p_each;
+begin
+    -- Of several namespaces each costs its part; those that hold nothing cost none.
+    if cardinality(p_namespaces) > p_all / greatest(p_each, 1) then
+        select greatest(least(p_each, p_all / greatest(count(*), 1)), 20)::integer into v_each
+        from unnest(p_namespaces) as n (name)
+        cross join lateral (
+            select from memory_vectors as v
+            where v.namespace = n.name and v.kind = any (v_kinds) and coalesce(v.expires_at, 'infinity') > now()
+            limit 1
+        ) as one;
+    end if;
+    select
+        coalesce(array_agg(s.name) filter (where s.rows <= v_each), '{}'),
+        coalesce(array_agg(s.name) filter (where s.rows > v_each), '{}'),
+        coalesce(sum(s.rows) filter (where s.rows <= v_each), 0)
+    into small, large, total
+    from (
+        select n.name, c.rows
+        from unnest(p_namespaces) as n (name)
+        cross join lateral (
+            select count(*) as rows
+            from (
+                select from memory_vectors as v
+                where v.namespace = n.name and v.kind = any (v_kinds) and coalesce(v.expires_at, 'infinity') > now()
+                limit v_each + 1
+            ) as counted
+        ) as c
+    ) as s
+    where s.rows > 0;
+end
+$function$;
+
+comment on function memory_plugin._semantic_sizes(text[], text[], integer, integer) is
+    'Which namespaces have up to p_each live rows of the kinds (fewer, where all such might have more than p_all), and '
+    'which have more; total: the rows of the small ones. Those without any are in neither.';
+
+create or replace function memory_plugin._semantic_rows(p_namespaces text[], p_kinds text[], p_most integer)
+returns bigint
+language plpgsql stable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+as $function$
+begin
+    return (
+        select count(*)
+        from (
+            select from memory_vectors as v
+            where v.namespace = any (p_namespaces)
+                and v.kind = any (coalesce(p_kinds, '{fact,summary,checkpoint}'))
+                and coalesce(v.expires_at, 'infinity') > now()
+            limit p_most + 1
+        ) as counted
+    );
+end
+$function$;
+
+comment on function memory_plugin._semantic_rows(text[], text[], integer) is
+    'How many live rows of the kinds the namespaces have; p_most + 1 where they have more than p_most.';
+
+create or replace function memory_plugin._semantic_measured(
+    p_candidates memory_plugin._candidate[], p_embedding @extschema:vector@.vector, p_limit integer
+)
+returns memory_plugin._candidate[]
+language plpgsql stable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+-- One plan is right for all values: each candidate by its key.
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
+as $function$
+declare
+    -- A score in half precision is off by less than half of this: what lies so far behind the last place stays there.
+    c_doubt constant double precision := 0.002;
+    v_last double precision;
+begin
+    select u.score into v_last
+    from unnest(p_candidates) as u
+    order by u.score desc
+    limit 1 offset p_limit - 1;
+    return (
+        select
+            array_agg(
+                row(m.namespace, m.id, 1 - m.distance)::_candidate
+                order by m.distance, m.created_at desc, m.id, m.namespace
+            )
+        from (
+            select r.namespace, r.id, r.created_at, r.embedding operator(@extschema:vector@.<=>) p_embedding as distance
+            from unnest(p_candidates) as u
+            inner join memory_records as r on u.namespace = r.namespace and u.id = r.id
+            where v_last is null or u.score >= v_last - c_doubt
+            order by distance, r.created_at desc, r.id, r.namespace
+            limit p_limit
+        ) as m
+    );
+end
+$function$;
+
+comment on function memory_plugin._semantic_measured(
+    memory_plugin._candidate[], @extschema:vector@.vector, integer
+) is 'The p_limit nearest of some candidates by their stored vectors, nearest first.';

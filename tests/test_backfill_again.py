@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,30 @@ def test_an_embedding_that_the_source_has_got_since_comes_and_replaces_none(
     assert rows(database, "select count(*) from memory_plugin.memory_vectors") == [(2,)]
     code, facts = backfill()
     assert (code, facts["updated"], *counts(facts)) == (0, 0, 4, 0, 3, 1)
+
+
+def test_an_embedding_that_another_session_is_writing_is_not_overwritten(
+    database: str, backfill: Callable[..., Any]
+) -> None:
+    make_source(database, 2)
+    assert backfill()[0] == 0
+    theirs, ours = str([0.5] * 1536), str([0.25] * 1536)
+    rows(database, f"update public.agent_memories set embedding = '{ours}'")
+    waiting = (
+        "select 1 from pg_stat_activity where application_name = 'memory-plugin backfill' and wait_event_type = 'Lock'"
+        " and datname = current_database()"
+    )
+    with psycopg.connect(database) as other, ThreadPoolExecutor(1) as pool:
+        other.execute("set search_path = memory_plugin, public")
+        other.execute("update memory_records set embedding = %s where content = 'memory 1'", [theirs])
+        running = pool.submit(backfill)
+        wait_until(lambda: bool(rows(database, waiting)), "the backfill to wait for the row")
+        other.commit()
+        code, facts = running.result(60)
+    assert (code, facts["updated"], *counts(facts)) == (0, 1, 2, 0, 1, 0)
+    assert rows(
+        database, "select content, left(embedding::text, 5) from memory_plugin.memory_records order by content"
+    ) == [("memory 1", "[0.5,"), ("memory 2", "[0.25")]
 
 
 def test_a_row_that_another_session_commits_meanwhile_is_counted_as_what_became_of_it(

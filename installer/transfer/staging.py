@@ -52,27 +52,35 @@ from (
     order by s.place
 ) as j
 """
+# Row by row along the primary key: nothing is known of a temporary table's rows, and a join that the planner then makes
+# reads a whole namespace for each batch.
 _COMPARE = """
-update pg_temp.memory_plugin_backfill as b set
-    fate = case
-        when r.content <> b.content then 'refused'
-        when r.embedding is null and b.embedding is not null then 'lacking'
-        else 'unchanged'
-    end,
-    reason = case
-        when r.content <> b.content then 'the store holds other content under this id in this namespace'
-    end
-from memory_plugin.memory_records as r inner join memory_plugin.memory_namespaces as n on r.namespace = n.name
-where
-    b.fate in ('new', 'lacking') and r.namespace = b.namespace and r.id = b.id
-    and (r.expires_at is null or r.expires_at > pg_catalog.now())
-    and (n.expires_at is null or n.expires_at > pg_catalog.now())
+update pg_temp.memory_plugin_backfill as b set (fate, reason) = (
+    select coalesce(held.fate, 'new'), held.reason
+    from (values (1)) as one (row)
+    left join (
+        select
+            case
+                when r.content <> b.content then 'refused'
+                when r.embedding is null and b.embedding is not null then 'lacking'
+                else 'unchanged'
+            end as fate,
+            case
+                when r.content <> b.content then 'the store holds other content under this id in this namespace'
+            end as reason
+        from memory_plugin.memory_records as r inner join memory_plugin.memory_namespaces as n on r.namespace = n.name
+        where r.namespace = b.namespace and r.id = b.id
+            and (r.expires_at is null or r.expires_at > pg_catalog.now())
+            and (n.expires_at is null or n.expires_at > pg_catalog.now())
+    ) as held on true
+)
+where b.fate in ('new', 'lacking')
 """
 _DELETE_EXPIRED = """
 delete from memory_plugin.memory_records as r using pg_temp.memory_plugin_backfill as b
 where b.fate = 'new' and r.namespace = b.namespace and r.id = b.id and r.expires_at <= pg_catalog.now()
 """
-# Marked by a hashed subplan, not a join: nothing is known of a temporary table's rows, and a nested loop takes minutes.
+# What was done is marked by a hashed subplan and not by a join, for the same reason.
 _WRITE = """
 with done as (
     insert into memory_plugin.memory_records (namespace, id, content, kind, source, embedding, created_at)
@@ -89,13 +97,16 @@ where b.fate = 'new'
 # Locked in the order in which commits lock, and looked at again once locked: an embedding is never overwritten.
 _UPDATE = """
 with held as materialized (
-    select r.namespace, r.id, b.embedding
-    from pg_temp.memory_plugin_backfill as b
-    inner join memory_plugin.memory_records as r on b.namespace = r.namespace and b.id = r.id
-    where b.fate = 'lacking' and r.embedding is null and r.content = b.content
-        and (r.expires_at is null or r.expires_at > pg_catalog.now())
-    order by r.namespace, r.id
-    for no key update of r
+    select b.namespace, b.id, b.embedding
+    from (
+        select w.* from pg_temp.memory_plugin_backfill as w where w.fate = 'lacking' order by w.namespace, w.id
+    ) as b
+    cross join lateral (
+        select from memory_plugin.memory_records as r
+        where r.namespace = b.namespace and r.id = b.id and r.embedding is null and r.content = b.content
+            and (r.expires_at is null or r.expires_at > pg_catalog.now())
+        for no key update
+    ) as held
 ),
 done as (
     update memory_plugin.memory_records as r set embedding = memory_plugin._check_embedding(h.embedding)

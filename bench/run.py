@@ -85,6 +85,12 @@ BENCHES = (
         },
     ),
     Bench("paraphrase", COMMON, dict.fromkeys(SIZES, ()), plpython=True, model=True),
+    Bench(
+        "reembed",
+        COMMON,
+        {"tiny": ("--rows", "3000", "--writes", "10"), "full": ("--rows", "100000")},
+        plpython=True,
+    ),
     Bench("served_locomo", COMMON, dict.fromkeys(SIZES, ()), needs="LOCOMO_DIR", plpython=True, model=True),
 )
 

@@ -105,7 +105,7 @@ def test_a_bench_runs_at_its_smallest_size(
         BENCH_EMBEDDING_URL=model.url,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    if name in ("paraphrase", "served_locomo") and not server.has_plpython:
+    if name in ("paraphrase", "reembed", "served_locomo") and not server.has_plpython:
         assert f"skipped {name}: the server has no plpython3u" in done.stdout
         return
     figures = json.loads((tmp_path / f"{name}.json").read_text())
@@ -147,6 +147,14 @@ def check_paraphrase(figures: dict[str, Any]) -> None:
         assert door["first"] == door["asked"] == 12
         # No word of a question helps, or it would be no paraphrase.
         assert door["words_alone"] == 0
+
+
+def check_reembed(figures: dict[str, Any]) -> None:
+    assert figures["killed_at"][0] < figures["killed_at"][1] < figures["memories"]
+    assert figures["lacking_at_the_swap"] is not None
+    assert figures["filled_after_seconds"] is not None
+    assert figures["write"]["count"] + figures["rows"] == figures["memories"]
+    assert 0 < figures["write"]["per_second"] <= figures["writes_due_per_second"] * 1.2
 
 
 def check_served_locomo(figures: dict[str, Any]) -> None:
@@ -211,6 +219,7 @@ CHECKS: dict[str, Callable[[Any], None]] = {
     "compare_locomo": check_compare_locomo,
     "locomo": check_locomo,
     "paraphrase": check_paraphrase,
+    "reembed": check_reembed,
     "served_locomo": check_served_locomo,
 }
 
@@ -294,9 +303,13 @@ def test_a_paraphrase_that_is_not_found_first_fails_its_bench(server: Server, mo
     assert "not first: who relocated to Norway?" in done.stdout
 
 
-def test_a_text_that_takes_too_long_to_redact_fails_its_bench() -> None:
-    assert run(BENCH / "redact.py", "--size", "4096", "--rounds", "1").returncode == 0
-    done = run(BENCH / "redact.py", "--size", "4096", "--rounds", "1", "--most", "0")
+@pytest.mark.servers("full")
+def test_a_text_that_takes_too_long_to_redact_fails_its_bench(database: str) -> None:
+    small = (BENCH / "redact.py", "--size", "4096", "--rounds", "1", "--database-url", database)
+    done = run(*small)
+    assert done.returncode == 0, done.stdout
+    assert "ms in the database  prose" in done.stdout
+    done = run(*small, "--most", "0")
     assert done.returncode == 1
     assert "take longer than 0 ms" in done.stdout
 

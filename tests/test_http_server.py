@@ -119,6 +119,28 @@ def test_an_address_in_use_is_one_line_and_a_failure(sidecar: Sidecar) -> None:
     assert ask(sidecar, "GET", "/v1/health").status == 200
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="an address can be held before it is listened on by Linux's names")
+def test_of_sidecars_that_start_at_once_on_one_address_one_serves(database: str) -> None:
+    where = f"127.0.0.1:{free_port()}"
+    env = clean_env(MEMORY_PLUGIN_CONNINFO=database, MEMORY_PLUGIN_LISTEN_ADDR=where)
+    command = [sys.executable, "-m", "memory_plugin.thin_api"]
+    started = [subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL) for _ in range(4)]
+    try:
+        wait_until(lambda: sum(process.poll() is None for process in started) == 1, "the end of all but one")
+        assert sorted(process.returncode or 0 for process in started) == [0, 1, 1, 1]
+        wait_until(lambda: listening(*_split(where)), "the one that serves")
+    finally:
+        for process in started:
+            process.terminate()
+        for process in started:
+            process.wait(20)
+
+
+def _split(where: str) -> tuple[str, int]:
+    host, _, port = where.rpartition(":")
+    return host, int(port)
+
+
 def test_a_host_that_is_not_there_is_one_line_and_a_failure() -> None:
     for host in ("192.0.2.1", "no-such-host.invalid"):
         done = run(MEMORY_PLUGIN_CONNINFO="dbname=x", MEMORY_PLUGIN_LISTEN_ADDR=f"{host}:{free_port()}")

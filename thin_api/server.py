@@ -9,7 +9,8 @@ What granian (2.8) does, and what is chosen because of it:
 - `backpressure` bounds accepted connections, idle keep-alive ones included, not requests: a small one lets idle clients
   shut new ones out. An idle connection is closed after KEEP_ALIVE.
 - It listens with SO_REUSEPORT, so a second sidecar on one address would start and take half of the requests: the
-  address is tried without that option first.
+  address is tried without that option first. And it listens in its worker only, so from the start to there, or while a
+  worker is replaced, nobody does: the parent holds the address by a name (`_claim`).
 - On SIGTERM it stops accepting, finishes the requests that are in and closes idle connections; DRAIN later it kills
   the worker.
 - Its own loop ends the server, with status 1, when a worker dies twice within 5.5 s. Ours replaces it at once, or after
@@ -23,9 +24,11 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
+from errno import EADDRINUSE
 from ipaddress import ip_address
 from time import monotonic
 from typing import Any
@@ -64,6 +67,7 @@ def run(settings: Settings) -> int:
     configure(settings.log_format)
     try:
         address = _bindable(settings.host, settings.port)
+        claim = _claim(address, settings.port)
     except AddressError as error:
         message = f"cannot listen on {settings.host}:{settings.port}: {error}"
         log("command_failed", level="error", message=message, exit_code=EXIT_ADDRESS)
@@ -81,6 +85,9 @@ def run(settings: Settings) -> int:
         _Server(address, settings).serve(target_loader=_loader(settings), wrap_loader=False)
     except SystemExit as ended:
         status = ended.code if isinstance(ended.code, int) else 1
+    finally:
+        if claim is not None:
+            claim.close()
     log("stopped", address=shown, status=status)
     return status
 
@@ -219,6 +226,26 @@ def _is_free(family: int, address: str, port: int) -> bool:
     except AddressError:
         return False
     return True
+
+
+def _claim(address: str, port: int) -> socket.socket | None:
+    """Take the address among sidecars of this network, for as long as the returned socket is open.
+
+    By an abstract name, of which a network namespace has its own set and which ends with its process; elsewhere than on
+    Linux there are none.
+    """
+    if sys.platform != "linux":
+        return None
+    claim = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        claim.bind(f"\0memory-plugin {address} {port}")
+    except OSError as error:
+        claim.close()
+        if error.errno == EADDRINUSE:
+            raise AddressError("address already in use by another sidecar") from None
+        # Where such names are forbidden, the first look has to do.
+        return None
+    return claim
 
 
 def _try(family: int, address: str, port: int) -> None:

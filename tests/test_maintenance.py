@@ -198,3 +198,77 @@ def test_a_hung_server_and_its_recovery_are_a_line_each_and_requests_go_on(
             assert health(sidecar) == 200
         wait_until(lambda: "maintenance_resumed" in sidecar.log(), "the recovery", 30)
         assert sidecar.log().count("maintenance_failed") == 1
+
+
+LARGE = """
+    insert into memory_plugin.memory_records (id, namespace, content, kind, source)
+    select gen_random_uuid(), %s, 'old ' || i, 'fact', 'agent' from generate_series(1, %s) as i
+"""
+
+
+@pytest.mark.servers("any")
+@pytest.mark.parametrize("every", ["3600", "0"])
+def test_the_name_of_a_large_namespace_is_free_again_soon_after_it_was_deleted(
+    database: str, conn: psycopg.Connection[Any], namespace: str, tmp_path: Path, every: str
+) -> None:
+    conn.execute("select memory_plugin.commit_memory(%s, 'old')", [namespace])
+    conn.execute(LARGE, [namespace, 30_000])
+    path = f"/v1/namespaces/{namespace}"
+    memory = {"content": "new", "kind": "fact", "source": "user"}
+    # The clock of a sidecar that nobody wakes comes far too late.
+    with serving(database, tmp_path / "log", MEMORY_PLUGIN_SWEEP_SECONDS=every) as sidecar:
+        assert ask(sidecar, "DELETE", path).status == 204
+        assert ask(sidecar, "POST", "/v1/search", {"namespaces": [namespace]}).json["memories"] == []
+        for answer in (ask(sidecar, "POST", f"{path}/memories", memory), ask(sidecar, "PUT", path, {"kind": "team"})):
+            assert answer.seconds < 1
+            if answer.status == 503:
+                assert "still being removed" in answer.json["message"]
+        wait_until(lambda: ask(sidecar, "PUT", path, {"kind": "team"}).status == 200, "the name to be free", timeout=60)
+        assert ask(sidecar, "POST", f"{path}/memories", memory).status == 201
+        found = ask(sidecar, "POST", "/v1/search", {"namespaces": [namespace]}).json["memories"]
+        assert {memory["content"] for memory in found} == {"new"}
+
+
+def test_a_deleted_namespace_that_is_large_is_swept_without_waiting_for_the_clock(
+    database: str, conn: psycopg.Connection[Any], namespace: str, tmp_path: Path
+) -> None:
+    conn.execute("select memory_plugin.commit_memory(%s, 'old')", [namespace])
+    conn.execute(LARGE, [namespace, 10_500])
+    with serving(database, tmp_path / "log", MEMORY_PLUGIN_SWEEP_SECONDS="3600") as sidecar:
+        assert ask(sidecar, "DELETE", f"/v1/namespaces/{namespace}").status == 204
+        wait_until(lambda: count(conn) == 0, "the rows to go", timeout=60)
+
+
+def test_a_name_whose_former_memories_are_a_great_many_is_refused_with_what_to_do(
+    conn: psycopg.Connection[Any], namespace: str
+) -> None:
+    conn.execute("select memory_plugin.commit_memory(%s, 'old')", [namespace])
+    conn.execute(LARGE, [namespace, 20_000])
+    conn.execute("select memory_plugin.delete_namespace(%s)", [namespace])
+    for call in ("commit_memory(%s, 'new')", "upsert_namespace(%s, 'team')"):
+        with pytest.raises(psycopg.Error, match="still being removed") as caught:
+            conn.execute(f"select memory_plugin.{call}".encode(), [namespace])
+        assert caught.value.sqlstate == "MP009"
+        assert "memory_plugin.sweep(" in (caught.value.diag.message_hint or "")
+    # What is left now goes with the new start.
+    assert maintain(conn, 1) == 1
+    conn.execute("select memory_plugin.commit_memory(%s, 'new')", [namespace])
+    assert count(conn) == 1
+
+
+def test_embeddings_go_as_fast_with_a_plan_from_when_there_were_none(
+    conn: psycopg.Connection[Any], namespace: str
+) -> None:
+    # The trigger's plan is made for an empty copy, and kept.
+    commit = "select memory_plugin.commit_memory(%s, 'one', embedding => array_fill(1, array[1536])::real[]::vector)"
+    conn.execute("set search_path = memory_plugin, public")
+    conn.execute("set plan_cache_mode = force_generic_plan")
+    for _ in range(2):
+        conn.execute(commit, [namespace])
+        conn.execute("select memory_plugin.delete_namespace(%s)", [namespace])
+    for _ in range(20):
+        conn.execute(commit, [namespace])
+    with conn.transaction():
+        conn.execute("select memory_plugin.delete_namespace(%s)", [namespace])
+        row = conn.execute("select seq_scan from pg_stat_xact_user_tables where relname = 'memory_vectors'").fetchone()
+    assert row == (0,)

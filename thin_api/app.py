@@ -36,7 +36,17 @@ from memory_plugin.thin_api.log import configure, log, log_failure
 from memory_plugin.thin_api.maintenance import Maintenance
 from memory_plugin.thin_api.metrics import CONTENT_TYPE, Metrics
 from memory_plugin.thin_api.pool import Pool
-from memory_plugin.thin_api.routes import COMMIT, HEALTH, METRICS, OPENAPI, QUERY_FAILED, SEARCH, Route, match
+from memory_plugin.thin_api.routes import (
+    COMMIT,
+    DELETE_NAMESPACE,
+    HEALTH,
+    METRICS,
+    OPENAPI,
+    QUERY_FAILED,
+    SEARCH,
+    Route,
+    match,
+)
 from memory_plugin.thin_api.settings import RUN_HEADER, Settings, from_env
 
 VERSION = "1.0.0"
@@ -105,6 +115,8 @@ class Application:
                 self._gate.check(environ)
             line, body = self._answer(route, name, environ, arrived)
         except RefusedError as refused:
+            if refused.reason == "MP009":
+                self._maintenance.refused()
             line, body, headers = self._refuse(refused, route, request_id, arrived)
         except Exception as error:
             line, body, headers = self._refuse(internal(type(error).__name__), route, request_id, arrived)
@@ -142,6 +154,8 @@ class Application:
             self._embedding.committed()
             return route.status, body
         body = self._calls.run(route, parameters, arrived)
+        if route is DELETE_NAMESPACE:
+            self._maintenance.deleted()
         if route is SEARCH and self._embedding.answered(body):
             # Beside the answer, which is there.
             threading.Thread(target=self._query_failed, daemon=True).start()

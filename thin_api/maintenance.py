@@ -4,6 +4,9 @@ One thread with a connection of its own, opened for a round and closed after it:
 connection mends itself, and no place on the server is held between rounds. A round calls `memory_plugin.maintain` until
 a batch comes back that is not full. Which of many sidecars is active is decided there, by a lock that a batch's
 transaction holds; here is only the clock. What a round finds wrong is logged once, until it changes.
+
+A deleted namespace is a reason not to wait for the clock, since somebody may want its name again; a request that was
+refused because the name's former memories are in the way is one not to pause between batches either.
 """
 
 from __future__ import annotations
@@ -22,6 +25,9 @@ from memory_plugin.thin_api.wire import ExpiredError, Link, LostError, connect
 BATCH = 1000
 # Between full batches: the deleted rows' vacuum, and everybody else, come in between.
 PAUSE = 0.25
+HURRIED_BATCH = 5000
+# Between rounds, however many ask for one.
+LEAST_EVERY = 1.0
 BATCH_SECONDS = 10.0
 CONNECT_SECONDS = 5
 CANCEL_SECONDS = 1.0
@@ -38,6 +44,8 @@ class Maintenance:
         self._conninfo = conninfo
         self._every = every
         self._closing = threading.Event()
+        self._woken = threading.Event()
+        self._hurried = False
         self._trouble = ""
         # Written by the one thread alone.
         self.swept = 0
@@ -50,12 +58,27 @@ class Maintenance:
     def close(self) -> None:
         """Begin no further batch."""
         self._closing.set()
+        self._woken.set()
+
+    def deleted(self) -> None:
+        """Note that a namespace was deleted."""
+        if self._every:
+            self._woken.set()
+
+    def refused(self) -> None:
+        """Note that a name could not be used for its former memories; this is looked after even where upkeep is off."""
+        self._hurried = True
+        self._woken.set()
 
     def _run(self) -> None:
         self._look_at_role()
-        # Not in step: sidecars that were started together would all come at once.
-        while self._every and not self._closing.wait(self._every * random.uniform(0.9, 1.1)):  # noqa: S311
-            self._note(self.round())
+        while not self._closing.is_set():
+            # Not in step: sidecars that were started together would all come at once.
+            self._woken.wait(self._every * random.uniform(0.9, 1.1) if self._every else None)  # noqa: S311
+            self._woken.clear()
+            if not self._closing.is_set():
+                self._note(self.round())
+                self._closing.wait(LEAST_EVERY)
 
     def _look_at_role(self) -> None:
         """Say once whether the sidecar has more rights than it needs; ask until there is an answer."""
@@ -100,16 +123,20 @@ class Maintenance:
         return trouble
 
     def _batches(self, link: Link) -> str:
+        hurried = False
         while True:
+            if self._hurried:
+                hurried, self._hurried = True, False
+            size = HURRIED_BATCH if hurried else BATCH
             began = monotonic()
-            answer = link.run(_MAINTAIN, (b"%d" % BATCH,), began + BATCH_SECONDS)
+            answer = link.run(_MAINTAIN, (b"%d" % size,), began + BATCH_SECONDS)
             if not answer:
                 return "elsewhere"
             rows = int(answer)
             self.swept += rows
             if rows:
                 log("swept", rows=rows, ms=round((monotonic() - began) * 1000))
-            if rows < BATCH or self._closing.wait(PAUSE):
+            if rows < size or self._closing.wait(0 if hurried else PAUSE):
                 return "done"
 
     def _note(self, trouble: str) -> None:

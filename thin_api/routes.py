@@ -39,6 +39,13 @@ SEARCH = Route("POST", "/v1/search", b"select memory_plugin.v1_search($1::json)"
 
 # No request's, but run like one.
 QUERY_FAILED = Route("", "", b"select memory_plugin.embedding_query_failed()", (), "200 OK")
+DELETE_NAMESPACE = Route(
+    "DELETE",
+    "/v1/namespaces/{name}",
+    b"select memory_plugin.v1_delete_namespace($1::text)",
+    ("name",),
+    "204 No Content",
+)
 
 ROUTES: tuple[Route, ...] = (
     HEALTH,
@@ -57,13 +64,7 @@ ROUTES: tuple[Route, ...] = (
         ("name", "body"),
         "200 OK",
     ),
-    Route(
-        "DELETE",
-        "/v1/namespaces/{name}",
-        b"select memory_plugin.v1_delete_namespace($1::text)",
-        ("name",),
-        "204 No Content",
-    ),
+    DELETE_NAMESPACE,
     COMMIT,
     SEARCH,
     Route(

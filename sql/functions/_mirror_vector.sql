@@ -5,6 +5,8 @@ language plpgsql volatile parallel unsafe
 security definer
 set search_path = pg_catalog, memory_plugin, pg_temp
 set lock_timeout = '1s'
+-- A session keeps the plan that it made while the copy was small; the key is right at every size.
+set enable_seqscan = off
 as $function$
 begin
     if tg_op = 'TRUNCATE' then

@@ -1,3 +1,29 @@
+create or replace function memory_plugin._check_emptied(p_name text)
+returns void
+language plpgsql stable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+declare
+    -- What goes in one statement well within the time of a request.
+    c_most constant integer := 20000;
+begin
+    -- Of a live namespace that somebody has started meanwhile, the rows are its own.
+    if exists (select from memory_namespaces as n where n.name = p_name and n.expires_at <= now())
+        and (
+            select count(*) > c_most
+            from (select from memory_records as r where r.namespace = p_name limit c_most + 1) as counted
+        )
+    then
+        raise exception using errcode = 'MP009',
+            message = format('the former memories of namespace %s are still being removed; try again', p_name),
+            hint = 'The sidecar is at it; without one, call memory_plugin.sweep(100000) until it returns less.';
+    end if;
+end
+$function$;
+
+comment on function memory_plugin._check_emptied(text) is
+    'Raise MP009 while an expired namespace holds more memories than a request can remove before it starts anew.';
+
 create or replace function memory_plugin._start_namespace(
     p_name text, p_kind text, p_expires_at timestamptz, p_metadata jsonb
 )

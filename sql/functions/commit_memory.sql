@@ -53,6 +53,7 @@ begin
         where n.name = commit_memory.namespace and (n.expires_at is null or n.expires_at > now())
         for key share;
         exit when found;
+        perform _check_emptied(commit_memory.namespace);
         perform _start_namespace(
             commit_memory.namespace, _kind_of_namespace(commit_memory.namespace), null, null
         );
@@ -115,7 +116,8 @@ comment on function memory_plugin.commit_memory(
     'summary or '
     'checkpoint; source: agent, runtime or user; propagation: a JSON object; embedding: the store''s dimensions. '
     'Where configure() has set redact_on_commit, credentials in content are masked first. '
-    'Errors: MP001 for a bad argument, MP002 for other dimensions, MP009 where it should mask and cannot.';
+    'Errors: MP001 for a bad argument, MP002 for other dimensions, MP009 where it should mask and cannot, '
+    'and while a great many memories of an expired namespace are still being removed.';
 
 revoke all on function memory_plugin.commit_memory(
     text, text, text, text, uuid, timestamptz, jsonb, boolean, @extschema:vector@.vector

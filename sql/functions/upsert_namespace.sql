@@ -27,6 +27,7 @@ begin
         if found then
             return v_namespace;
         end if;
+        perform _check_emptied(upsert_namespace.name);
         perform _start_namespace(upsert_namespace.name, upsert_namespace.kind, null, upsert_namespace.metadata);
     end loop;
 end
@@ -36,6 +37,6 @@ comment on function memory_plugin.upsert_namespace(text, text, timestamptz, json
     'Create a namespace, or replace kind, expires_at and metadata of the one there; created_at stays. An '
     'expired namespace '
     'starts anew, without its old memories. kind: workspace, team, org or custom. metadata: a JSON object. '
-    'Errors: MP001 for a bad argument.';
+    'Errors: MP001 for a bad argument, MP009 while a great many old memories are still being removed.';
 
 revoke all on function memory_plugin.upsert_namespace(text, text, timestamptz, jsonb) from public;

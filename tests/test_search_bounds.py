@@ -54,11 +54,12 @@ def test_words_that_nearly_every_memory_holds_still_fill_the_answer(conn: psycop
     assert found == ["commonword"] * 5
 
 
-def test_of_a_pasted_page_the_rarest_words_are_asked(conn: psycopg.Connection[Any]) -> None:
+@pytest.mark.servers("any")
+def test_of_a_page_pasted_into_a_large_namespace_the_rarest_words_are_asked(conn: psycopg.Connection[Any]) -> None:
     fill(
         conn,
         "custom:page",
-        1200,
+        10_100,
         "'word' || mod(i, 400) || ' and ' || case when i = 77 then 'needlework' else 'hay' end",
     )
     page = " ".join(f"word{i}" for i in range(300)) + " needlework"

@@ -16,6 +16,7 @@ declare
     v_found record;
     v_few boolean;
     v_asked integer;
+    v_most integer := 1000;
     -- A question has fewer; each costs a look through every text.
     c_grams constant integer := 32;
 begin
@@ -26,19 +27,24 @@ begin
         return;
     end if;
     v_asked := cardinality(plan.terms) + cardinality(plan.grams);
-    plan.terms := _lexical_rarest(p_namespaces, plan.terms);
     plan.grams := plan.grams[:c_grams];
-    v_few := plan.grams <> '{}' or _lexical_rows(p_namespaces, 1001) <= 1000;
-    if v_few and plan.grams = '{}' and plan.present is null and cardinality(plan.terms) <= 8
+    if cardinality(plan.terms) > 20 then
+        -- Reading them all costs the same however many words are asked.
+        v_most := 10000;
+    end if;
+    v_few := plan.grams <> '{}' or _lexical_rows(p_namespaces, v_most + 1) <= v_most;
+    if not v_few then
+        plan.terms := _lexical_rarest(p_namespaces, plan.terms, 32);
+        v_found := _lexical_search(p_namespaces, plan, p_filter, p_limit);
+    elsif plan.grams = '{}' and plan.present is null and cardinality(plan.terms) <= 8
         and not exists (select from unnest(plan.terms) as u (term) where numnode(u.term) > 1)
     then
         v_found := _lexical_few(p_namespaces, plan, p_filter, p_limit);
-    elsif v_few then
-        v_found := _lexical_whole(p_namespaces, plan, p_filter, p_limit);
     else
-        v_found := _lexical_search(p_namespaces, plan, p_filter, p_limit);
+        v_found := _lexical_whole(p_namespaces, plan, p_filter, p_limit);
     end if;
-    exact := v_found.exact and v_asked = cardinality(plan.terms) + cardinality(plan.grams);
+    exact := v_found.exact and v_asked = cardinality(plan.terms) + cardinality(plan.grams)
+        and char_length(p_query) <= _lexical_reads();
     candidates := v_found.candidates;
     scored := v_found.scored;
     plan := v_found.plan;

@@ -150,27 +150,13 @@ $function$;
 comment on function memory_plugin._lexical_ends(text) is
     'The query for the first or last $2 live memories of a namespace by id, for _lexical_sample.';
 
-create or replace function memory_plugin._lexical_rarest(p_namespaces text[], p_terms tsquery[])
+create or replace function memory_plugin._lexical_rarest(p_namespaces text[], p_terms tsquery[], p_most integer)
 returns tsquery[]
 language plpgsql stable parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
-declare
-    v_most integer := 128;
 begin
-    if cardinality(p_terms) <= 32 then
-        return p_terms;
-    end if;
-    -- Each word is looked for in each memory: in so many of them that it takes some tenths of a second.
-    select least(v_most, greatest(32, 300000 / greatest(s.rows * greatest(1, s.octets / 200), 1)))
-    into v_most
-    from (
-        select _lexical_rows(p_namespaces, 10000) as rows, avg(pg_column_size(r.content_tsv)) as octets
-        from (
-            select a.content_tsv from memory_records as a where a.namespace = any (p_namespaces) limit 100
-        ) as r
-    ) as s;
-    if cardinality(p_terms) <= v_most then
+    if cardinality(p_terms) <= p_most then
         return p_terms;
     end if;
     return array(
@@ -186,7 +172,7 @@ begin
             -- Of words that none of them holds the longest are the rarest.
             order by
                 (select count(*) from docs as d where d.t @@ u.term), octet_length(u.term::text) desc, u.place
-            limit v_most
+            limit p_most
         )
 
         select k.term from kept as k order by k.place
@@ -194,9 +180,9 @@ begin
 end
 $function$;
 
-comment on function memory_plugin._lexical_rarest(text[], tsquery[]) is
-    'The terms of a query, in their order; of a pasted page the 32 to 128 (fewer over more memories) that occur in the '
-    'fewest of some hundred memories of the namespaces.';
+comment on function memory_plugin._lexical_rarest(text[], tsquery[], integer) is
+    'The terms of a query, in their order; of more than p_most those that occur in the fewest of some hundred memories '
+    'of the namespaces.';
 
 create or replace function memory_plugin._lexical_count(p_namespaces text[], p_terms tsquery[], p_wanted boolean[])
 returns bigint[]

@@ -10,6 +10,18 @@ $function$;
 
 comment on function memory_plugin._like_pattern(text) is 'A pattern that matches what contains the text.';
 
+create or replace function memory_plugin._lexical_reads()
+returns integer
+language plpgsql immutable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+begin
+    return 4000;
+end
+$function$;
+
+comment on function memory_plugin._lexical_reads() is 'How many characters of a query are read.';
+
 create or replace function memory_plugin._lexical_parse(p_query text, p_alone boolean)
 returns memory_plugin._lexical_plan
 language plpgsql stable parallel safe security invoker
@@ -17,8 +29,14 @@ set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 declare
     v_plan _lexical_plan;
-    -- A question is short; of a pasted page the beginning is asked.
-    v_text text := translate(left(p_query, 4000), '“”„«»', '""""""');
+    -- A question is short; of a pasted page the beginning is asked, its last word whole.
+    v_text text := translate(
+        case
+            when char_length(p_query) <= _lexical_reads() then p_query
+            else regexp_replace(left(p_query, _lexical_reads()), '(\s)\S*$', '\1')
+        end,
+        '“”„«»', '""""""'
+    );
     v_words text := v_text;
     v_around text := v_text;
     v_part text[];

@@ -28,7 +28,10 @@ declare
     v_bounds double precision[];
     v_levels double precision[];
     v_rows double precision[];
+    v_shares double precision[];
     v_rest double precision;
+    v_read integer;
+    v_must boolean := coalesce(querytree(p_plan.required), '') not in ('', 'T');
     v_level integer := 1;
     v_threshold double precision;
     v_share double precision := 1;
@@ -68,7 +71,19 @@ begin
         from unnest(v_counts, v_corpus.shares) with ordinality as u (n, share, place)
     ) as c;
 
+    if v_must and (_lexical_count(p_namespaces, array[plan.required], '{true}'))[1] < v_budget then
+        -- What must occur is in few of them.
+        v_found := _lexical_read(
+            p_namespaces, plan, p_filter, p_limit, v_corpus.total, plan.required, 2 * v_budget, false
+        );
+        candidates := v_found.candidates;
+        scored := v_found.scored;
+        exact := exact and v_found.complete;
+        return;
+    end if;
+
     -- The rarest eight decide which memories are read; what the others could add at most is allowed for.
+    v_shares := v_rows;
     select
         array_agg('(' || plan.terms[o.place]::text || ')' order by o.rank) filter (where o.rank <= 8),
         array_agg((plan.k1 + 1) * plan.weights[o.place] order by o.rank) filter (where o.rank <= 8),
@@ -125,9 +140,33 @@ begin
     end loop;
     candidates := v_found.candidates;
     scored := v_found.scored;
-    if coalesce(cardinality(candidates), 0) >= p_limit or v_level = cardinality(v_levels) then
-        exact := exact and v_found.complete
-            and (v_level = cardinality(v_levels) or v_threshold > v_levels[v_level + 1]);
+    if v_level < cardinality(v_levels) then
+        exact := exact and v_found.complete and v_threshold > v_levels[v_level + 1];
+    elsif v_rest > 0 and v_threshold <= 0 then
+        -- A memory that holds none of the eight may be better: the next rarest words, while they are in few enough.
+        v_read := 8;
+        v_budget := v_budget * 8 / cardinality(v_order);
+        while v_read < cardinality(v_order) and v_budget > 0 loop
+            v_read := v_read + 1;
+            v_budget := v_budget - (v_shares[v_read] * v_corpus.total)::integer;
+        end loop;
+        v_found := _lexical_read(
+            p_namespaces, plan, p_filter, p_limit, v_corpus.total,
+            (
+                select string_agg('(' || plan.terms[o.place]::text || ')', ' | ')::tsquery
+                from unnest(v_order[:v_read]) as o (place)
+            ),
+            60000, false
+        );
+        candidates := v_found.candidates;
+        scored := scored + v_found.scored;
+        select coalesce(sum((plan.k1 + 1) * plan.weights[o.place]), 0) into v_rest
+        from unnest(v_order[v_read + 1:]) as o (place);
+        exact := exact and v_found.complete and coalesce((candidates[p_limit]).score, 0) >= v_rest;
+    else
+        exact := exact and v_found.complete;
+    end if;
+    if coalesce(cardinality(candidates), 0) >= p_limit or exact then
         return;
     end if;
     -- What is missing holds only words that too many memories hold to read them all: the newest of those, then.

@@ -74,13 +74,20 @@ begin
     postings as materialized (
         select
             d.namespace, d.id, d.created_at, d.wanted, d.words, u.place,
-            -- ts_rank of a lexeme is (1 + 1/4 + ... + 1/n^2) / (pi^2 / 6) where it occurs n times: turned round, n.
-            case
-                when numnode(u.term) > 1 then 1
-                else round(1 / (1.6449340668482264 * (1 - ts_rank('{1,1,1,1}', d.t, u.term))) - 0.5)
-            end as n
+            cardinality(l.positions) as n
+        -- All words of a memory against all that are asked: the same whatever their number.
+        from docs as d
+        cross join lateral unnest(d.t) as l (lexeme, positions, weights)
+        inner join (
+            select tsvector_to_array(t.term::text::tsvector) as lexemes, t.place
+            from unnest(v_terms) with ordinality as t (term, place)
+            where numnode(t.term) = 1
+        ) as u on l.lexeme = u.lexemes[1]
+        union all
+        select d.namespace, d.id, d.created_at, d.wanted, d.words, u.place, 1
         from unnest(v_terms) with ordinality as u (term, place)
         inner join docs as d on d.t @@ u.term
+        where numnode(u.term) > 1
         union all
         select
             d.namespace, d.id, d.created_at, d.wanted, d.words, cardinality(v_terms) + u.place,

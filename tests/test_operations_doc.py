@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
+import subprocess
 from pathlib import Path
 
 import click
 
+from fixtures.sidecars import PROGRAM, clean_env
 from memory_plugin.installer import cli, errors
 
 ROOT = Path(__file__).parent.parent
@@ -59,3 +62,18 @@ def test_every_command_that_moves_data_and_each_of_its_options_is_told() -> None
     told = set(re.findall(r"--[a-z][a-z-]+", text))
     assert told - wanted == set()
     assert wanted - told == {"--database-url"}
+
+
+def test_the_tenants_image_starts_its_command_through_the_program() -> None:
+    (image,) = re.findall(r"```dockerfile\n(.*?)```", section("Boot"), re.DOTALL)
+    entry = {key: json.loads(value) for key, value in re.findall(r"^(ENTRYPOINT|CMD) (.*)$", image, re.MULTILINE)}
+    program, *arguments = entry["ENTRYPOINT"]
+    assert program == PROGRAM.name
+    done = subprocess.run(
+        [PROGRAM, *arguments, "echo", *entry["CMD"]],
+        env=clean_env(MEMORY_PLUGIN_DISABLE="1"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.split() == entry["CMD"]

@@ -1,4 +1,4 @@
-"""Clients that stop sending in the middle of a body: nobody waits for them, and they are cut off."""
+"""Clients that stop in the middle of sending or reading: nobody waits for them, and they are cut off."""
 
 from __future__ import annotations
 
@@ -8,14 +8,20 @@ import re
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from fixtures.sidecars import Sidecar
 from http_sidecar import address, ask, raw, serving
+from memory_plugin.thin_api.answers import LARGE, Answers, Pieces
+from memory_plugin.thin_api.errors import RefusedError
+
+HEAVY = 16_000_000
 
 pytestmark = [
     pytest.mark.servers("any"),
@@ -49,7 +55,7 @@ def test_bodies_that_never_come_hold_up_nobody_and_are_cut_off(sidecar: Sidecar)
         # Who only had nothing to say is connected still.
         idle.request("GET", "/v1/health")
         assert idle.getresponse().status == 200
-    assert re.search("WARNING stalled_bodies cut_off=[0-9]+", sidecar.log())
+    assert re.search("WARNING stalled bodies=[0-9]+ answers=0", sidecar.log())
 
 
 def test_a_body_that_drips_is_cut_off_and_one_that_takes_its_time_is_not(sidecar: Sidecar) -> None:
@@ -76,3 +82,65 @@ def test_a_body_that_drips_is_cut_off_and_one_that_takes_its_time_is_not(sidecar
             assert dripping.recv(12) == b"HTTP/1.1 400"
         finally:
             over.set()
+
+
+def test_a_large_answer_that_nobody_reads_is_cut_off_and_one_read_slowly_is_not(database: str, tmp_path: Path) -> None:
+    with psycopg.connect(database, autocommit=True) as conn:
+        # Only the size matters here, not what it takes to find so much.
+        conn.execute(
+            "create or replace function memory_plugin.v1_search(body json) returns json language sql as "
+            f"$$ select ('\"' || repeat('x', {HEAVY}) || '\"')::json $$"
+        )
+    request = b"POST /v1/search HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
+    with serving(database, tmp_path / "sidecar.log") as sidecar, ExitStack() as stack:
+
+        def asked() -> socket.socket:
+            sock = stack.enter_context(socket.socket())
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+            sock.settimeout(20)
+            sock.connect(address(sidecar))
+            sock.sendall(request)
+            return sock
+
+        unread, slow = asked(), asked()
+        assert unread.recv(12, socket.MSG_WAITALL) == b"HTTP/1.1 200"
+        received = 0
+        while "WARNING stalled bodies=0 answers=1" not in sidecar.log():
+            received += len(slow.recv(65536))
+            assert received < HEAVY, "the one that nobody reads was not cut off"
+            # As slowly as to be at it still when the other one is cut off.
+            time.sleep(0.1)
+        assert _rest(slow) + received > HEAVY
+        assert _rest(unread) < HEAVY - 12
+        assert ask(sidecar, "GET", "/v1/health").status == 200
+
+
+def _rest(sock: socket.socket) -> int:
+    """Return how many bytes are still to be had."""
+    count = 0
+    with suppress(ConnectionError):
+        while part := sock.recv(1 << 20):
+            count += len(part)
+    return count
+
+
+def test_what_is_being_sent_is_counted_until_it_is_sent_or_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("memory_plugin.thin_api.answers.MOST", 3 * LARGE)
+    answers = Answers()
+    small, large = b"x" * (LARGE - 1), b"y" * (LARGE + 1)
+    assert answers.parts(small) == [small]
+    first, second = answers.parts(large), answers.parts(large)
+    assert isinstance(first, Pieces)
+    assert isinstance(second, Pieces)
+    with pytest.raises(RefusedError) as caught:
+        answers.parts(large)
+    assert (caught.value.status, caught.value.reason) == (503, "answers")
+    assert b"".join(first) == large
+    third = answers.parts(large)
+    assert isinstance(third, Pieces)
+    next(third)
+    for given_up in (second, third, third):
+        given_up.close()
+    assert answers.sending == {}
+    # One that is larger than all together may take is sent alone.
+    assert b"".join(answers.parts(large * 4)) == large * 4

@@ -25,6 +25,7 @@ from threading import Lock
 from time import monotonic
 from typing import Any
 
+from memory_plugin.thin_api.answers import Answers
 from memory_plugin.thin_api.auth import CHALLENGE, Gate
 from memory_plugin.thin_api.body import Bodies
 from memory_plugin.thin_api.breaker import Breaker
@@ -79,6 +80,7 @@ class Application:
         configure(settings.log_format)
         self._gate = Gate(settings.token)
         self.bodies = Bodies(settings.max_body)
+        self.answers = Answers()
         self._pool = Pool(settings.conninfo, settings.pool_size, _log_reachability)
         breaker = Breaker()
         self._calls = Calls(self._pool, breaker)
@@ -103,7 +105,7 @@ class Application:
         self._embedding.close()
         self._pool.close()
 
-    def __call__(self, environ: Environ, start_response: StartResponse) -> list[bytes]:
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
         arrived = monotonic()
         given = environ.get("HTTP_X_REQUEST_ID")
@@ -114,12 +116,15 @@ class Application:
             if route is not HEALTH:
                 self._gate.check(environ)
             line, body = self._answer(route, name, environ, arrived)
+            parts: Iterable[bytes] = self.answers.parts(body)
         except RefusedError as refused:
             if refused.reason == "MP009":
                 self._maintenance.refused()
             line, body, headers = self._refuse(refused, route, request_id, arrived)
+            parts = [body]
         except Exception as error:
             line, body, headers = self._refuse(internal(type(error).__name__), route, request_id, arrived)
+            parts = [body]
         else:
             if line == "204 No Content":
                 self._metrics.count(route, line, monotonic() - arrived)
@@ -131,7 +136,7 @@ class Application:
             headers += self._run_header
         headers += (("Content-Length", str(len(body))), ("X-Request-Id", request_id))
         start_response(line, headers)
-        return [body]
+        return parts
 
     def _answer(self, route: Route, name: bytes, environ: Environ, arrived: float) -> tuple[str, bytes]:
         if route is OPENAPI:

@@ -174,7 +174,7 @@ def _loader(settings: Settings) -> Callable[[], Any]:
         """Make the application; runs in the worker process."""
         threading.Thread(target=_end_with, args=(parent,), name="parent-watch", daemon=True).start()
         application = make_application(settings)
-        Watch(settings.port, application.bodies.reading).start()
+        Watch(settings.port, application.bodies.reading, application.answers.sending).start()
         return application
 
     return load

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, cast
 
 import psycopg
 from psycopg import sql
+from typing_extensions import LiteralString
 
+from memory_plugin.installer import secret
 from memory_plugin.installer.connect import Connection
 from memory_plugin.installer.errors import (
     BadSettingError,
+    ConflictError,
     DimensionsDifferError,
     MissingPrivilegeError,
     PlpythonMissingError,
@@ -22,24 +26,55 @@ select a.atttypmod from pg_catalog.pg_attribute as a
 where a.attrelid = 'memory_plugin.memory_records'::pg_catalog.regclass and a.attname = 'embedding'
 """
 
+# The model whose vectors the store holds, if it holds any.
+_FORMER = """
+select p.model from memory_plugin.embedding_provider as p
+where p.slot = 'current' and exists (select from memory_plugin.memory_vectors)
+"""
 
-def configure(connection: Connection, wishes: dict[str, object], *, check: bool) -> dict[str, Any] | None:
-    """Set the provider and, if asked, try it; return what the check found, None without one. Commits only what works.
 
-    `wishes` are arguments of configure_embedding() by name; absent dimensions are the store's. Raises BadSettingError,
-    DimensionsDifferError, PlpythonMissingError, MissingPrivilegeError, or ProviderError for a check that failed.
+def configure(
+    connection: Connection, wishes: dict[str, object], *, check: bool, force: bool = False
+) -> dict[str, Any] | None:
+    """Set the provider and, if asked, try it first; return what the check found, None without one.
+
+    `wishes` are arguments of configure_embedding() by name; absent dimensions are the store's. Commits. Raises
+    BadSettingError, DimensionsDifferError, PlpythonMissingError, MissingPrivilegeError, ProviderError for a check that
+    failed, or ConflictError for another model than that of the vectors which are there, unless `force`.
     """
     wishes = {"dimensions": store.number(connection, _STORE_DIMENSIONS), **wishes}
-    arguments = sql.SQL(", ").join(
-        sql.SQL("{} => {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in wishes
-    )
+    found = None
     try:
-        connection.execute(sql.SQL("select memory_plugin.configure_embedding({})").format(arguments), wishes)
+        former = connection.execute(_FORMER).fetchone()
+        if former is not None and former[0] != wishes["model"] and not force:
+            raise ConflictError(
+                f"memories are embedded with {former[0]}, and no other model's vectors compare with theirs",
+                hint="memory-plugin reembed changes them too; --force where it is the same model by another name",
+            )
+        key = secret.send(connection, cast("str | None", wishes.pop("api_key", None)))
+        if check:
+            # Nothing is written, and so nothing is locked, while the provider is asked.
+            values = {"p_slot": "current", **{f"p_{name}": value for name, value in wishes.items()}}
+            wish = _call("memory_plugin._embedding_wish({})", values, "p_api_key", key)
+            # By itself: where there is no PL/Python, there is nothing to try it with, and this says so.
+            connection.execute(sql.SQL("select {} is null").format(wish), values)
+            found = _good(connection.execute(sql.SQL("select memory_plugin._test_embedding({})").format(wish), values))
+        connection.execute(
+            sql.SQL("select {}").format(_call("memory_plugin.configure_embedding({})", wishes, "api_key", key)), wishes
+        )
     except psycopg.Error as error:
         raise _refusal(error) from None
-    found = _answer(connection) if check else None
     connection.commit()
     return found
+
+
+def _call(
+    function: LiteralString, arguments: Iterable[str], of_key: str, key: sql.Composable
+) -> sql.Composed:  # fmt: skip
+    """Return a call with the arguments by name, and with the key."""
+    named = [sql.SQL("{} => {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in arguments]
+    named.append(sql.SQL("{} => {}").format(sql.Identifier(of_key), key))
+    return sql.SQL(function).format(sql.SQL(", ").join(named))
 
 
 def provider(connection: Connection) -> dict[str, Any] | None:
@@ -54,13 +89,15 @@ def provider(connection: Connection) -> dict[str, Any] | None:
 def check(connection: Connection) -> dict[str, Any]:
     """Ask the provider for one embedding; return {ok, took_ms}. Raises ProviderError for a wrong one."""
     try:
-        return _answer(connection)
+        return _good(connection.execute("select memory_plugin.test_embedding()"))
     except psycopg.Error as error:
         raise _refusal(error) from None
 
 
-def _answer(connection: Connection) -> dict[str, Any]:
-    (found,) = store.one(connection, "select memory_plugin.test_embedding()")
+def _good(cursor: psycopg.Cursor[Any]) -> dict[str, Any]:
+    """Return what a test found; ProviderError for what is not good."""
+    row = cursor.fetchone()
+    found = None if row is None else row[0]
     if not isinstance(found, dict):
         raise TypeError("test_embedding() gave no object")
     if not found["ok"]:

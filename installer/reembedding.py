@@ -17,11 +17,10 @@ from typing import Any
 
 import psycopg
 
-from memory_plugin.installer import discover, functions, plpython, sources, waiting
+from memory_plugin.installer import discover, functions, plpython, reembedding_wish, sources, waiting
 from memory_plugin.installer import plan as planning
 from memory_plugin.installer.connect import Connection
 from memory_plugin.installer.errors import (
-    BadSettingError,
     ConflictError,
     LockTimeoutError,
     PlpythonMissingError,
@@ -29,6 +28,7 @@ from memory_plugin.installer.errors import (
     VerifyFailedError,
 )
 from memory_plugin.installer.plan import Plan
+from memory_plugin.installer.reembedding_wish import Wish
 from memory_plugin.installer.settings import Settings
 from memory_plugin.installer.sources import Sources
 from memory_plugin.installer.transfer import store
@@ -76,19 +76,6 @@ select pg_catalog.set_config(
 
 
 @dataclass(frozen=True)
-class Wish:
-    """The model to change to; what is None is taken from the store's own provider."""
-
-    model: str
-    dimensions: int
-    url: str | None = None
-    api_key: str | None = None
-    send_dimensions: bool = False
-    text_prefix: str = ""
-    query_prefix: str = ""
-
-
-@dataclass(frozen=True)
 class State:
     """The change that is under way."""
 
@@ -121,27 +108,15 @@ class Change:
         return State(found["stage"], found["model"], found["dimensions"]) if isinstance(found, dict) else None
 
     def start(self, wish: Wish) -> State:
-        """Write the provider down, ask it for one word, and make room for its vectors."""
-        execute = self._connection.execute
-        with _refusing():
-            execute(
-                "select memory_plugin._reembed_provider(%s, %s, %s, %s, %s, %s, %s)",
-                (
-                    *(wish.url, wish.model, wish.dimensions, wish.api_key),
-                    *(wish.send_dimensions, wish.text_prefix, wish.query_prefix),
-                ),
-            )
-        told = self._batch(1, probe=True)
-        if told["outcome"] != "done":
-            execute("delete from memory_plugin.embedding_provider where slot = 'next'")
-            raise BadSettingError(
-                f"the embedding service does not answer as it should: {told['problem']}",
-                hint="correct --url, --model or --dimensions; nothing was changed",
-            )
-        wanted = (wish.model, wish.dimensions)
-        make = partial(execute, "select memory_plugin._reembed_start(%s, %s)", wanted)
+        """Ask the provider for one word; then write it down and make room for its vectors."""
+        reembedding_wish.test(self._connection, wish)
+        make = partial(reembedding_wish.start, self._connection, wish)
         waiting.hold(self._connection, self._settings, _RECORDS, make)
         return State("filling", wish.model, wish.dimensions)
+
+    def renew(self, wish: Wish) -> None:
+        """Take another url or key for a change that is under way, where the wish has them."""
+        reembedding_wish.renew(self._connection, wish)
 
     def fill(self, state: State, *, leave_refused: bool) -> None:
         """Fetch every vector, build the indexes, and swap; go round again while too much was written meanwhile."""
@@ -164,7 +139,7 @@ class Change:
         least = left = store.number(self._connection, _REST)
         deadline = time.monotonic() + REST_SECONDS
         while left and time.monotonic() < deadline:
-            told = self._call("call memory_plugin.embed_pending(1000)")
+            told = self._call(b"call memory_plugin.embed_pending(1000)")
             left = store.number(self._connection, _REST)
             if left < least:
                 least, deadline = left, time.monotonic() + REST_SECONDS
@@ -207,16 +182,16 @@ class Change:
         wanted = replace(self._settings, dimensions=None, text_search_config=None)
         return planning.make(discover.facts(connection), source, wanted, plpython.names())
 
-    def _call(self, statement: str, parameters: tuple[object, ...] = ()) -> dict[str, Any]:
-        """Call a procedure that answers with an object."""
-        row = self._connection.execute(statement.encode(), parameters or None).fetchone()
+    def _call(self, statement: bytes, parameters: Any = None) -> dict[str, Any]:
+        """Call what answers with an object."""
+        row = self._connection.execute(statement, parameters).fetchone()
         if row is None or not isinstance(row[0], dict):
-            raise LookupError("a procedure without an answer")
+            raise LookupError("no answer")
         return row[0]
 
     def _batch(self, most: int, *, probe: bool = False) -> dict[str, Any]:
         """Fetch some vectors from the provider to come."""
-        return self._call("call memory_plugin._reembed_batch(%s, %s, null)", (most, probe))
+        return self._call(b"call memory_plugin._reembed_batch(%s, %s, null)", (most, probe))
 
     def _next(self, failures: int) -> dict[str, Any]:
         """Fetch some vectors; after failures fewer at a time, down to the one text that the provider may fail at."""
@@ -320,17 +295,6 @@ class Change:
         """Drop the second vectors."""
         drop = partial(self._connection.execute, "select memory_plugin._reembed_drop()")
         waiting.hold(self._connection, self._settings, f"{_RECORDS}, {_SPARE}", drop)
-
-
-@contextmanager
-def _refusing() -> Iterator[None]:
-    """Turn what breaks a rule of ours into a setting that is not valid."""
-    try:
-        yield
-    except psycopg.Error as error:
-        if error.sqlstate != "MP001":
-            raise
-        raise BadSettingError(error.diag.message_primary or "") from None
 
 
 @contextmanager

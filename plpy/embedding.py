@@ -240,12 +240,15 @@ def query(plpy: Any, store: dict[str, Any], mark: str, text: str, post: Post) ->
     return str(cache[key])
 
 
-def test(plpy: Any, store: dict[str, Any], mark: str, post: Post) -> str:
-    """Send one text to the provider; return {ok, took_ms, problem?} as JSON."""
-    if not load(plpy, store, mark):
-        return json.dumps({"ok": False, "problem": "no embedding provider is configured"})
+def test(
+    plpy: Any, store: dict[str, Any], mark: str, post: Post, provider: "dict[str, Any] | None"
+) -> str:
+    """Send one text to a provider, else to the configured one; return {ok, took_ms, problem?} as JSON."""
     kept = session(store, mark)
-    provider, kept["provider"] = kept["provider"], None
+    if provider is None:
+        if not load(plpy, store, mark):
+            return json.dumps({"ok": False, "problem": "no embedding provider is configured"})
+        provider, kept["provider"] = kept["provider"], None
     answer = ask(provider, [PROBE], provider["timeout_ms"] / 1000, post, _ticker(plpy), kept["hosts"])
     told = {"ok": answer.scope is None, "took_ms": round(answer.took_ms, 1)}
     return json.dumps(told if answer.scope is None else {**told, "problem": answer.problem})

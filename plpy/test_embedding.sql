@@ -7,7 +7,7 @@ as $plpython$
 if "test" not in SD:
     @source:http_post@
     @source:embedding@
-    SD["test"] = lambda: test(plpy, GD, "@mark@", post)
+    SD["test"] = lambda: test(plpy, GD, "@mark@", post, None)
 return SD["test"]()
 $plpython$;
 

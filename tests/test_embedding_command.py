@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from fixtures.embedding_service import KEY, EmbeddingService, Reply
+from fixtures.embedding_service import KEY, EmbeddingService, Reply, Slow
+from fixtures.server import Server
 from fixtures.sidecars import PROGRAM, clean_env
 
 
@@ -63,6 +66,100 @@ def test_a_key_may_come_from_a_file(
     absent = embedding(database, *arguments[:-1], str(tmp_path / "absent"), key="")
     assert absent.returncode == 21
     assert "--key-file" in absent.stderr
+
+
+@pytest.mark.servers("full")
+def test_a_key_is_kept_for_its_own_server_alone(
+    database: str, conn: psycopg.Connection[Any], embedding_service: EmbeddingService
+) -> None:
+    to = ("configure", "--url", embedding_service.url, "--model", "bag")
+    assert embedding(database, *to).returncode == 0
+    assert embedding(database, *to, "--batch-size", "7", key="").returncode == 0
+    assert configured(conn) == ("bag", KEY)
+    elsewhere = ("configure", "--url", "http://127.0.0.1:9", "--model", "bag", "--no-test")
+    assert embedding(database, *elsewhere, key="").returncode == 0
+    assert configured(conn) == ("bag", None)
+    assert embedding(database, *to).returncode == 0
+    conn.execute("select memory_plugin.configure_embedding(%s, 'bag', 1536, '')", [embedding_service.url])
+    assert configured(conn) == ("bag", None)
+
+
+@pytest.mark.servers("full")
+def test_another_model_beneath_vectors_that_are_there_takes_a_word(
+    database: str, conn: psycopg.Connection[Any], embedding_service: EmbeddingService
+) -> None:
+    to = ("configure", "--url", embedding_service.url, "--model")
+    assert embedding(database, *to, "bag").returncode == 0
+    assert embedding(database, *to, "sack").returncode == 0
+    conn.execute("select memory_plugin.commit_memory('team:a', 'a car')")
+    conn.execute("call memory_plugin.embed_pending()")
+    refused = embedding(database, *to, "bag")
+    assert refused.returncode == 29
+    assert "reembed" in refused.stderr
+    assert configured(conn) == ("sack", KEY)
+    forced = embedding(database, *to, "bag", "--force")
+    assert forced.returncode == 0
+    assert "keep the vectors of sack" in forced.stderr
+    assert embedding(database, *to, "bag").stderr == ""
+
+
+@pytest.mark.servers("full")
+def test_nothing_is_locked_while_a_service_is_tried(
+    database: str, conn: psycopg.Connection[Any], embedding_service: EmbeddingService
+) -> None:
+    to = ("configure", "--url", embedding_service.url, "--model", "bag")
+    assert embedding(database, *to).returncode == 0
+    slow = embedding_service.behaviour = Slow()
+    answers: list[int] = []
+    thread = threading.Thread(target=lambda: answers.append(embedding(database, *to).returncode))
+    thread.start()
+    assert slow.waiting.acquire(timeout=30)
+    conn.execute("set lock_timeout = '1ms'")
+    for table in ("embedding_provider", "embedding_state"):
+        conn.execute(f"select from memory_plugin.{table} for update".encode())
+    conn.execute("select memory_plugin.retry_embeddings()")
+    slow.released.set()
+    thread.join(60)
+    assert answers == [0]
+
+
+@pytest.mark.servers("full")
+def test_the_servers_log_never_shows_a_key(
+    server: Server, database: str, conn: psycopg.Connection[Any], embedding_service: EmbeddingService, tmp_path: Path
+) -> None:
+    if server.own is None:
+        pytest.skip("the log of a server that was given is not ours to read")
+    log = server.own.log_file
+    name = conn.info.dbname
+    for setting in ("log_statement = 'all'", "log_min_duration_statement = 0", "log_min_error_statement = 'debug5'"):
+        conn.execute(f'alter database "{name}" set {setting}'.encode())
+    file = tmp_path / "key"
+    file.write_text(KEY)
+    before = log.stat().st_size
+    assert embedding(database, "configure", "--url", embedding_service.url, "--model", "bag").returncode == 0
+    assert embedding(database, "configure", "--url", "ftp://x", "--model", "bag").returncode == 21
+    assert embedding(database, "test").returncode == 0
+    change = ("reembed", "--dimensions", "1536", "--url", embedding_service.url, "--key-file", str(file), "--model")
+    for model in ("sack", "", "sack"):
+        run = [PROGRAM, *change, model]
+        environ = clean_env(MEMORY_PLUGIN_DATABASE_URL=database)
+        done = subprocess.run(run, env=environ, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode in (0, 2, 21), done.stderr
+    written = log.read_bytes()[before:]
+    assert b"configure_embedding(" in written
+    assert b"_reembed_start(" in written
+    assert KEY.encode() not in written
+
+
+@pytest.mark.servers("full")
+def test_who_may_read_all_data_reads_no_key(
+    conn: psycopg.Connection[Any], embedding_service: EmbeddingService, new_role: Callable[..., str]
+) -> None:
+    conn.execute("select memory_plugin.configure_embedding(%s, 'bag', 1536, %s)", [embedding_service.url, KEY])
+    role = new_role()
+    conn.execute(f'grant pg_read_all_data to "{role}"'.encode())
+    conn.execute(f'set role "{role}"'.encode())
+    assert conn.execute("select api_key from memory_plugin.embedding_provider").fetchall() == []
 
 
 @pytest.mark.servers("full")

@@ -417,6 +417,30 @@ def test_a_memory_that_somebody_holds_is_waited_for_and_not_sent_meanwhile(
     assert max(other.sent.values()) == 1
 
 
+def test_a_run_that_is_gone_on_with_takes_a_new_key_and_url_and_no_other_prefix(
+    database: str, filled: Connection, other: EmbeddingService
+) -> None:
+    gate = other.behaviour = Gate()
+    kill(filled, begun(database, other), gate)
+    gate.reset(opened=True)
+    moved = EmbeddingService(384, key="another-key")
+    try:
+        command = [*MEMORY_PLUGIN, *arguments(database, moved)]
+        environ = {"input": "another-key", "capture_output": True, "text": True, "timeout": 120, "check": False}
+        prefixed = subprocess.run([*command, "--text-prefix", "passage: "], **environ)
+        assert prefixed.returncode == 21
+        assert "text_prefix" in prefixed.stderr
+        sent = other.requests
+        done = subprocess.run(command, **environ)
+        assert done.returncode == 0, done.stderr
+        assert other.requests == sent
+        assert dimensions(filled) == {384: 300}
+        now = filled.execute("select url, api_key from memory_plugin.embedding_provider where slot = 'current'")
+        assert now.fetchone() == (f"{moved.url}/v1/embeddings", "another-key")
+    finally:
+        moved.stop()
+
+
 def test_two_runs_at_once_are_one(database: str, filled: Connection, other: EmbeddingService) -> None:
     gate = other.behaviour = Gate()
     program = begun(database, other)

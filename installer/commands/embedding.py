@@ -32,7 +32,7 @@ def command() -> None:
 @click.option("--model", required=True, help="Its model.")
 @click.option("--dimensions", type=int, help="Of the model; must be the store's, which it is by default.")
 @click.option(
-    "--key-file", type=click.Path(dir_okay=False), help=f"File with the service's key; else {KEY}, else none."
+    "--key-file", type=click.Path(dir_okay=False), help=f"File with the service's key; else {KEY}, else the stored one."
 )
 @click.option("--batch-size", type=int, help="Texts a request, 1 to 2048 [64].")
 @click.option("--timeout-ms", type=int, help="Of a request, 100 to 60000 [30000].")
@@ -44,12 +44,22 @@ def command() -> None:
 @click.option(
     "--ca-file", type=click.Path(dir_okay=False), help="Authorities to trust instead of the server's, in PEM."
 )
+@click.option("--force", is_flag=True, help="Also another model than that of the embeddings which are there.")
 @click.option("--no-test", is_flag=True, help="Do not ask the service first; it may be down for now.")
 @options.as_json
 def configure(
-    database_url: str | None, key_file: str | None, ca_file: str | None, no_test: bool, as_json: bool, **given: Any
+    database_url: str | None,
+    key_file: str | None,
+    ca_file: str | None,
+    force: bool,
+    no_test: bool,
+    as_json: bool,
+    **given: Any,
 ) -> None:
-    """Set the service, after it has given one right embedding. Its key is stored for the owner alone, never shown."""
+    """Set the service, after it has given one right embedding. Its key is stored for the owner alone, never shown.
+
+    Without a key the stored one is kept for the same server, and none is sent to another.
+    """
     wishes = {name: value for name, value in given.items() if value is not None}
     wishes["api_key"] = _read(key_file, "--key-file").strip() if key_file else os.environ.get(KEY, "").strip() or None
     if ca_file:
@@ -58,7 +68,7 @@ def configure(
     with store.session(settings, "embedding configure") as connection:
         connection.add_notice_handler(_echo_warning)
         store.begin(connection, settings)
-        found = embedding_provider.configure(connection, wishes, check=not no_test)
+        found = embedding_provider.configure(connection, wishes, check=not no_test, force=force)
         store.begin(connection, settings)
         now = embedding_provider.provider(connection)
     _print({**(now or {}), "test": found}, as_json=as_json)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
 
 from memory_plugin.installer import options
+from memory_plugin.installer.commands.embedding import KEY
 from memory_plugin.installer.connect import Connection
 from memory_plugin.installer.errors import BadSettingError, UsageError
-from memory_plugin.installer.reembedding import Change, State, Wish, alone
+from memory_plugin.installer.reembedding import Change, State, alone
+from memory_plugin.installer.reembedding_wish import Wish
 from memory_plugin.installer.saying import say
 from memory_plugin.installer.settings import Settings
 from memory_plugin.installer.transfer import store
@@ -28,10 +31,12 @@ Examples:
 @click.option("--dimensions", type=click.IntRange(1, 4000), metavar="N", help="The dimensions of its vectors.")
 @click.option("--url", metavar="URL", help="Its service, where that is not the one in force.")
 @click.option(
+    "--key-file",
     "--api-key-file",
+    "key_file",
     type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
     metavar="FILE",
-    help="File with the key for that service, - for standard input; the key in force is sent to its own server only.",
+    help=f"File with the key for that service, - for standard input; else {KEY}, else that of the same server.",
 )
 @click.option("--send-dimensions", is_flag=True, help="Name the dimensions in each request.")
 @click.option("--text-prefix", default="", metavar="TEXT", help="What the model wants before a memory.")
@@ -44,7 +49,7 @@ def command(
     model: str | None,
     dimensions: int | None,
     url: str | None,
-    api_key_file: Path | None,
+    key_file: Path | None,
     send_dimensions: bool,
     text_prefix: str,
     query_prefix: str,
@@ -54,8 +59,8 @@ def command(
 ) -> None:
     """Give every memory a vector of another model, then search by those.
 
-    The store serves and takes writes all the while. Interrupted, the same command goes on where it was. The former
-    vectors are kept until --finish; until then --abort goes back to them.
+    The store serves and takes writes all the while. Interrupted, the same command goes on where it was, with another
+    --url or key if one is given. The former vectors are kept until --finish; until then --abort goes back to them.
     """
     if finish and abort:
         raise click.UsageError("--finish and --abort exclude each other")
@@ -68,7 +73,7 @@ def command(
         return
     if model is None or dimensions is None:
         raise click.UsageError("--model and --dimensions go together")
-    key = None if api_key_file is None else _key(api_key_file)
+    key = _key(key_file) if key_file else os.environ.get(KEY, "").strip() or None
     wish = Wish(model, dimensions, url, key, send_dimensions, text_prefix, query_prefix)
     with alone(settings), store.session(settings, "reembed", autocommit=True) as connection:
         _run(_change(settings, connection), wish, leave_refused=leave_refused)
@@ -89,7 +94,7 @@ def _key(file: Path) -> str:
     with click.open_file(str(file), encoding="utf-8") as opened:
         key: str = opened.read().strip()
     if not key:
-        raise BadSettingError("--api-key-file: the file is empty")
+        raise BadSettingError("--key-file: the file is empty")
     return key
 
 
@@ -101,7 +106,10 @@ def _run(change: Change, wish: Wish, *, leave_refused: bool) -> None:
             f"a change to {_named(state)} is {'done' if state.stage == 'swapped' else 'under way'}",
             hint="first: memory-plugin reembed --abort, or after its swap --finish",
         )
-    state = state or change.start(wish)
+    if state is None:
+        state = change.start(wish)
+    elif state.stage == "filling":
+        change.renew(wish)
     if state.stage == "filling":
         change.fill(state, leave_refused=leave_refused)
     left = change.rest()

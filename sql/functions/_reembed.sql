@@ -30,9 +30,8 @@ $function$;
 comment on function memory_plugin._embedding_url(text) is
     'The url of an embedding provider, with the path that it usually has. Errors: MP001 without showing the url.';
 
-create or replace function memory_plugin._reembed_provider(
-    p_url text, p_model text, p_dimensions integer, p_api_key text, p_send_dimensions boolean, p_text_prefix text,
-    p_query_prefix text
+create or replace function memory_plugin._reembed_renew(
+    p_url text, p_api_key text, p_send_dimensions boolean, p_text_prefix text, p_query_prefix text
 )
 returns void
 language plpgsql volatile parallel unsafe security invoker
@@ -40,47 +39,35 @@ set search_path = pg_catalog, memory_plugin, pg_temp
 set lock_timeout = '1s'
 as $function$
 declare
-    v_current embedding_provider;
-    v_url text;
-    v_same_host boolean;
+    v_url text := case when p_url is not null then _embedding_url(p_url) end;
 begin
-    select * into v_current from embedding_provider as p where p.slot = 'current';
-    if p_url is null and v_current.url is null then
-        raise exception using errcode = 'MP001', message = 'url is required, as this store has no embedding provider yet';
-    end if;
-    v_url := coalesce(_embedding_url(coalesce(p_url, v_current.url)));
-    if p_model is null or char_length(p_model) not between 1 and 256 then
-        raise exception using errcode = 'MP001', message = 'model must be 1 to 256 characters';
-    end if;
-    perform _check_range('dimensions', p_dimensions, 1, 4000);
-    if p_api_key !~ '^[!-~]+$' or char_length(p_api_key) > 4096 then
+    if p_api_key <> '' and p_api_key !~ '^[!-~]+$' or char_length(p_api_key) > 4096 then
         raise exception using errcode = 'MP001',
             message = 'api_key must be at most 4096 printable ASCII characters without a space';
     end if;
-    if char_length(p_text_prefix) > 1000 or char_length(p_query_prefix) > 1000 then
-        raise exception using errcode = 'MP001', message = 'text_prefix and query_prefix must be at most 1000 characters';
+    if exists (
+        select from embedding_provider as p
+        where p.slot = 'next'
+            and (p_send_dimensions and not p.send_dimensions or nullif(p_text_prefix, '') <> p.text_prefix
+                or nullif(p_query_prefix, '') <> p.query_prefix)
+    ) then
+        raise exception using errcode = 'MP001',
+            message = 'send_dimensions, text_prefix and query_prefix stay as the change was begun with';
     end if;
-    -- A key goes to the server that it was given for, and to no other.
-    v_same_host := coalesce(substring(v_url from '^[a-z]+://[^/]+') = substring(v_current.url from '^[a-z]+://[^/]+'), false);
-    delete from embedding_provider where slot = 'next';
-    insert into embedding_provider (
-        slot, url, model, dimensions, api_key, batch_size, timeout_ms, query_timeout_ms, max_characters,
-        send_dimensions, text_prefix, query_prefix, ca_certificate
-    )
-    values (
-        'next', v_url, p_model, p_dimensions,
-        coalesce(p_api_key, case when v_same_host then v_current.api_key end),
-        coalesce(v_current.batch_size, 64), coalesce(v_current.timeout_ms, 30000),
-        coalesce(v_current.query_timeout_ms, 700), coalesce(v_current.max_characters, 16000),
-        coalesce(p_send_dimensions, false), coalesce(p_text_prefix, ''), coalesce(p_query_prefix, ''),
-        case when v_same_host then v_current.ca_certificate end
-    );
+    update embedding_provider as p
+    set
+        url = coalesce(v_url, p.url),
+        api_key = coalesce(
+            p_api_key,
+            case when substring(coalesce(v_url, p.url) from '^[a-z]+://[^/]+') = substring(p.url from '^[a-z]+://[^/]+')
+                then p.api_key end
+        )
+    where p.slot = 'next' and (v_url <> p.url or p_api_key is distinct from p.api_key and p_api_key is not null);
 end
 $function$;
 
-comment on function memory_plugin._reembed_provider(text, text, integer, text, boolean, text, text) is
-    'Write down the provider of the model that the store changes to; what is not given is the current one''s. '
-    'Errors: MP001.';
+comment on function memory_plugin._reembed_renew(text, text, boolean, text, text) is
+    'Go on with a change of the model at another url or with another key, where these are given. Errors: MP001.';
 
 create or replace function memory_plugin._reembed_pending(p_most integer)
 returns table (namespace text, id uuid, content text, due boolean)

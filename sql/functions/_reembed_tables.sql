@@ -64,17 +64,22 @@ $function$;
 comment on function memory_plugin._mirror_spare() is
     'Trigger of memory_records while it has second vectors: does to memory_vectors_spare what was done to the memory.';
 
-create or replace function memory_plugin._reembed_start(p_model text, p_dimensions integer)
+create or replace function memory_plugin._reembed_start(p_provider jsonb)
 returns void
 language plpgsql volatile parallel unsafe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 declare
     v_owner name;
+    v_next constant embedding_provider := jsonb_populate_record(null::embedding_provider, p_provider);
+    v_dimensions constant integer := v_next.dimensions;
 begin
-    insert into reembedding (stage, model, dimensions) values ('filling', p_model, p_dimensions);
+    -- Left over, if one is there, from a change that was never begun.
+    delete from embedding_provider where slot = 'next';
+    insert into embedding_provider select (v_next).*;
+    insert into reembedding (stage, model, dimensions) values ('filling', v_next.model, v_dimensions);
     execute format(
-        'alter table memory_plugin.memory_records add column embedding_spare @extschema:vector@.vector(%s)', p_dimensions
+        'alter table memory_plugin.memory_records add column embedding_spare @extschema:vector@.vector(%s)', v_dimensions
     );
     execute format(
         'create table memory_plugin.memory_vectors_spare ('
@@ -87,11 +92,11 @@ begin
         '    embedding @extschema:vector@.halfvec(%s) not null,'
         '    constraint memory_vectors_pkey_spare primary key (namespace, id)'
         ')',
-        case when p_dimensions <= 3981 then p_dimensions + 19 else p_dimensions end
+        case when v_dimensions <= 3981 then v_dimensions + 19 else v_dimensions end
     );
     execute format(
         'alter table memory_plugin.memory_vectors_spare alter column embedding set storage %s',
-        case when p_dimensions <= 3600 then 'plain' else 'external' end
+        case when v_dimensions <= 3600 then 'plain' else 'external' end
     );
     execute format(
         'comment on table memory_plugin.memory_vectors_spare is %L', obj_description('memory_plugin.memory_vectors'::regclass)
@@ -120,8 +125,9 @@ begin
 end
 $function$;
 
-comment on function memory_plugin._reembed_start(text, integer) is
-    'Make the column and the table that hold the second vectors, and the triggers that keep them true.';
+comment on function memory_plugin._reembed_start(jsonb) is
+    'Write down the provider of the model that the store changes to (a row of embedding_provider), and make the column '
+    'and the table that hold the second vectors, and the triggers that keep them true.';
 
 create or replace function memory_plugin._reembed_swap()
 returns void

@@ -16,6 +16,10 @@ drop function if exists memory_plugin._check_search(
 
 drop function if exists memory_plugin._embedding_blame(text[], uuid[], text[], boolean, text);
 
+drop function if exists memory_plugin._reembed_provider(text, text, integer, text, boolean, text, text);
+
+drop function if exists memory_plugin._reembed_start(text, integer);
+
 -- Had another way to take a sample.
 drop function if exists memory_plugin._lexical_total(text[], integer);
 

@@ -1,0 +1,78 @@
+"""The model that a store is to change to, and the provider that this comes to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+from memory_plugin.installer import secret
+from memory_plugin.installer.connect import Connection
+from memory_plugin.installer.errors import BadSettingError
+from memory_plugin.installer.transfer import store
+
+
+@dataclass(frozen=True)
+class Wish:
+    """The model to change to; what is None is taken from the store's own provider."""
+
+    model: str
+    dimensions: int
+    url: str | None = None
+    api_key: str | None = None
+    send_dimensions: bool = False
+    text_prefix: str = ""
+    query_prefix: str = ""
+
+
+def test(connection: Connection, wish: Wish) -> None:
+    """Ask the provider for one word; raise BadSettingError where that breaks a rule or does not work."""
+    with _refusing(), connection.transaction():
+        provider, values = _provider(connection, wish)
+        query = sql.SQL("select memory_plugin._test_embedding({})").format(provider)
+        (told,) = store.one(connection, query, values)
+    if not isinstance(told, dict):
+        raise TypeError("_test_embedding() gave no object")
+    if not told["ok"]:
+        raise BadSettingError(
+            f"the embedding service does not answer as it should: {told['problem']}",
+            hint="correct --url, --model or --dimensions; nothing was changed",
+        )
+
+
+def start(connection: Connection, wish: Wish) -> None:
+    """Write the provider down and make room for its vectors, in the transaction that the connection is in."""
+    provider, values = _provider(connection, wish)
+    connection.execute(sql.SQL("select memory_plugin._reembed_start({})").format(provider), values)
+
+
+def renew(connection: Connection, wish: Wish) -> None:
+    """Take another url or key for a change that is under way, where the wish has them."""
+    with _refusing(), connection.transaction():
+        key = secret.send(connection, wish.api_key)
+        query = sql.SQL("select memory_plugin._reembed_renew(%s, {}, %s, %s, %s)").format(key)
+        connection.execute(query, (wish.url, wish.send_dimensions, wish.text_prefix, wish.query_prefix))
+
+
+def _provider(connection: Connection, wish: Wish) -> tuple[sql.Composed, dict[str, object]]:
+    """Return the provider as an expression with its parameters, for this transaction."""
+    call = sql.SQL(
+        "memory_plugin._embedding_wish('next', %(url)s, %(model)s, %(dimensions)s, {}, "
+        "p_send_dimensions => %(send)s, p_text_prefix => %(text)s, p_query_prefix => %(query)s)"
+    ).format(secret.send(connection, wish.api_key))
+    values = {"url": wish.url, "model": wish.model, "dimensions": wish.dimensions, "send": wish.send_dimensions}
+    return call, {**values, "text": wish.text_prefix, "query": wish.query_prefix}
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Turn what breaks a rule of ours into a setting that is not valid."""
+    try:
+        yield
+    except psycopg.Error as error:
+        if error.sqlstate != "MP001":
+            raise
+        raise BadSettingError(error.diag.message_primary or "") from None

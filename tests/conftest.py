@@ -8,5 +8,6 @@ pytest_plugins = (
     "fixtures.contract",
     "fixtures.pgbouncer",
     "fixtures.clock",
+    "fixtures.reliability",
     "fixtures.embedding_service",
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import re
 import socket
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+
+from fixtures.reliability import FILES
 
 ROOT = Path(__file__).parent.parent
 PROGRAM = ROOT / "torture" / "run.py"
@@ -63,6 +66,14 @@ def test_a_part_that_is_not_there_is_named() -> None:
 def test_the_document_has_a_place_for_the_figures() -> None:
     text = (ROOT / "docs" / "reliability.md").read_text()
     assert text.count("<!-- figures: make torture -->") == text.count("<!-- end of figures -->") == 1
+
+
+def test_what_the_document_names_is_marked_and_nothing_else() -> None:
+    text = (ROOT / "docs" / "reliability.md").read_text()
+    named = {
+        path.name for pattern in re.findall(r"tests/(test_[\w*]+\.py)", text) for path in (ROOT / "tests").glob(pattern)
+    }
+    assert named == set(FILES)
 
 
 @pytest.mark.parametrize("broken", [RuntimeError("a | b\nc"), AssertionError(), subprocess.TimeoutExpired("x", 5)])

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from fixtures.installing import connected, dump, install, rows, settings_for
+from fixtures.installing import connected, dump, install, psql, rows, settings_for
 from fixtures.server import Server
 from memory_plugin.installer import api
 from upgrading import FILL, MEMORIES, NAMES, at_state
 
+# What `memory-plugin render` printed once, before a release or a large change of the functions.
+PROGRAMS = sorted((Path(__file__).parent / "data" / "programs").glob("*.sql.gz"))
 
-@pytest.mark.parametrize("name", NAMES[1:])
-def test_an_upgrade_with_data_arrives_at_a_fresh_install(
+
+def test_an_upgrade_from_the_first_state_arrives_at_a_fresh_install(
+    server: Server, new_empty_database: Callable[[], str]
+) -> None:
+    upgrade(server, new_empty_database, NAMES[1])
+
+
+# On one server: every migration was run on each of them above.
+@pytest.mark.servers("any")
+@pytest.mark.parametrize("name", NAMES[2:])
+def test_an_upgrade_from_a_later_state_arrives_at_a_fresh_install(
     server: Server, new_empty_database: Callable[[], str], name: str
 ) -> None:
+    upgrade(server, new_empty_database, name)
+
+
+def upgrade(server: Server, new_empty_database: Callable[[], str], name: str) -> None:
+    """Bring a state with memories in it up to date, and compare."""
     upgraded, fresh = new_empty_database(), new_empty_database()
     at_state(server, upgraded, name)
     rows(upgraded, FILL)
@@ -42,3 +60,24 @@ def test_an_upgrade_with_data_arrives_at_a_fresh_install(
         assert nearest == ("memory number 44 ünï",)
         gone = connection.execute("select count(*) from memory_plugin.search(array['team:gone'])").fetchone()
         assert gone == (0,)
+
+
+@pytest.mark.servers("any")
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name.partition(".")[0])
+def test_a_store_of_an_earlier_program_with_its_functions_arrives_there_too(
+    server: Server, new_empty_database: Callable[[], str], tmp_path: Path, program: Path
+) -> None:
+    upgraded, fresh = new_empty_database(), new_empty_database()
+    file = tmp_path / "program.sql"
+    file.write_bytes(gzip.decompress(program.read_bytes()))
+    done = psql(server, upgraded, file)
+    assert done.returncode == 0, done.stderr
+    rows(upgraded, FILL)
+    before = rows(upgraded, MEMORIES)
+
+    install(upgraded)
+    install(fresh)
+
+    assert dump(server, upgraded) == dump(server, fresh)
+    assert api.verify_store(settings_for(upgraded)).differences == ()
+    assert rows(upgraded, MEMORIES) == before

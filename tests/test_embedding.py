@@ -83,6 +83,8 @@ def test_text_alone_is_found_by_a_paraphrase_in_sql(
         service_module.status(302, Location="http://localhost:1/"),
         service_module.body(b"<html>"),
         service_module.body(b"[" * 100_000),
+        service_module.body(b" " * 3_000_000),
+        service_module.body(b'{"data": [{"embedding": [NaN]}, {"embedding": [NaN]}, {"embedding": [NaN]}]}'),
         service_module.data(lambda items: items.pop()),
         service_module.data(lambda items: [item["embedding"].pop() for item in items]),
         Slow(3),

@@ -15,7 +15,7 @@ import pytest
 
 from fixtures import embedding_service as services
 from fixtures.embedding_service import KEY, EmbeddingService, drip, raw_server
-from memory_plugin.plpy import embedding, http_post
+from memory_plugin.plpy import embedding, http_post, reembed
 from memory_plugin.plpy.http_post import post
 
 CERTIFICATE = Path(__file__).parent / "data" / "localhost.pem"
@@ -346,6 +346,63 @@ def test_what_a_search_took_before_it_asks_is_taken_off_its_patience_but_no_more
     row = provider("http://localhost/", elapsed=elapsed)
     assert embedding.query(Plpy(lambda *_: [row]), {}, "mark", "a", noted) is None
     assert given == [pytest.approx(seconds)]
+
+
+def refilled(
+    answers: list[embedding.Answer], most: int, texts: int = 1, *, probe: bool = False
+) -> tuple[Any, Any, Any]:
+    """Run a step of reembed over scripted answers; return what it told, what it asked for and what it settled."""
+    work = {
+        "revision": "one",
+        **{name: [str(i) for i in range(texts)] for name in ("namespaces", "ids", "hashes", "texts")},
+    }
+    claims = [work, {"revision": "one", "namespaces": None, "ids": None, "hashes": None, "texts": None}]
+    settled: list[Any] = []
+    asked: list[list[str]] = []
+
+    def rows(statement: str, arguments: Any) -> list[dict[str, Any]]:
+        if "embedding_provider" in statement:
+            return [{"revision": "one"}]
+        if "_reembed_claim" in statement:
+            return [claims.pop(0)]
+        if "_reembed_settle" in statement:
+            settled.append((arguments[2], arguments[4], arguments[5]))
+            return [{"stored": sum(vector is not None for vector in arguments[4])}]
+        return []
+
+    plpy = Plpy(rows)
+
+    def fetch(_provider: dict[str, Any], texts: Sequence[str]) -> embedding.Answer:
+        assert plpy.events[-1] == "commit" or asked
+        asked.append(list(texts))
+        return answers.pop(0)
+
+    return json.loads(reembed.refill(plpy, most, probe, fetch)), asked, settled
+
+
+def test_a_step_of_a_change_of_the_model_stores_what_comes_and_finds_by_halves_what_does_not() -> None:
+    def good(*vectors: str) -> embedding.Answer:
+        return embedding.Answer(list(vectors))
+
+    def bad(scope: str) -> embedding.Answer:
+        return embedding.Answer(scope=scope, problem="why", retry_after=3.0 if scope == "provider" else None)
+
+    assert refilled([good("a", "b")], 10, 2)[0] == {"outcome": "done", "stored": 2, "problem": None, "seconds": 0.0}
+    assert refilled([good("a", "b")], 2, 2)[0]["outcome"] == "more"
+    assert refilled([good("a")], 1, probe=True)[1] == [[]]
+    told, asked, settled = refilled([bad("texts"), good("a"), bad("texts")], 10, 2)
+    assert (told["outcome"], told["stored"], asked) == ("done", 1, [["0", "1"], ["0"], ["1"]])
+    assert settled == [(["0"], ["a"], None), (["1"], [None], "why")]
+    # Lost is not refused: asked for three times more.
+    assert refilled([bad("lost"), bad("lost"), good("a")], 10)[2] == [(["0"], ["a"], None)]
+    assert refilled([bad("lost")] * 4, 10)[2] == [(["0"], [None], "why")]
+    # The provider's fault, or perhaps that of the one text that was asked for.
+    assert refilled([bad("provider")], 1)[::2] == (
+        {"outcome": "wait", "stored": 0, "problem": "why", "seconds": 3.0}, [],
+    )  # fmt: skip
+    assert refilled([bad("unclear")], 10)[2] == []
+    told, _, settled = refilled([bad("unclear")], 1)
+    assert (told["outcome"], settled) == ("wait", [(["0"], [None], "why")])
 
 
 def test_nothing_is_open_while_the_provider_is_asked_and_what_it_said_is_settled(service: EmbeddingService) -> None:

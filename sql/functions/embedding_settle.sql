@@ -85,9 +85,10 @@ begin
         update embedding_state as s
         set
             failures = s.failures + 1,
-            -- 1 s, doubled up to a minute, a little more or less, and no sooner than the provider asks.
+            -- 1 s, doubled up to a minute, a little more or less, and no sooner than the provider asks; it asks all of its
+            -- clients for the same.
             retry_at = v_now + interval '1 second' * greatest(
-                embedding_settle.retry_after, least(2 ^ least(s.failures, 6), 60) * (0.5 + random() / 2)
+                embedding_settle.retry_after * (1 + random() / 4), least(2 ^ least(s.failures, 6), 60) * (0.5 + random() / 2)
             ),
             problem = embedding_settle.problem,
             query_off_until = v_now + interval '2 seconds' + interval '1 second' * greatest(

@@ -163,7 +163,9 @@ def test_every_limit_of_a_rule_is_in_the_document(name: str) -> None:
 
 def test_the_limits_that_stand_elsewhere_are_in_it_too() -> None:
     schemas = SPEC["components"]["schemas"]
-    (read,) = re.findall(r"left\(p_query, (\d+)\)", FUNCTIONS.joinpath("_lexical_parse.sql").read_text())
+    (read,) = re.findall(
+        r"_lexical_reads\(\)\nreturns.*?return (\d+);", FUNCTIONS.joinpath("_lexical_parse.sql").read_text(), re.S
+    )
     assert f"{int(read):,} characters" in schemas["SearchRequest"]["properties"]["query"]["description"]
     for _, _, operation in OPERATIONS:
         if "requestBody" in operation:

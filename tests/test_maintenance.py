@@ -243,7 +243,7 @@ def test_a_name_whose_former_memories_are_a_great_many_is_refused_with_what_to_d
     conn: psycopg.Connection[Any], namespace: str
 ) -> None:
     conn.execute("select memory_plugin.commit_memory(%s, 'old')", [namespace])
-    conn.execute(LARGE, [namespace, 20_000])
+    conn.execute(LARGE, [namespace, 10_000])
     conn.execute("select memory_plugin.delete_namespace(%s)", [namespace])
     for call in ("commit_memory(%s, 'new')", "upsert_namespace(%s, 'team')"):
         with pytest.raises(psycopg.Error, match="still being removed") as caught:

@@ -4,8 +4,8 @@ language plpgsql stable parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 declare
-    -- What goes in one statement well within the time of a request.
-    c_most constant integer := 20000;
+    -- As many as delete_namespace removes itself: what goes in one statement well within the time of a request.
+    c_most constant integer := 10000;
 begin
     -- Of a live namespace that somebody has started meanwhile, the rows are its own.
     if exists (select from memory_namespaces as n where n.name = p_name and n.expires_at <= now())

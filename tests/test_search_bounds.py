@@ -144,3 +144,19 @@ def test_pages_of_a_search_by_both_hold_each_memory_once(conn: psycopg.Connectio
     turned = [content for page in pages for content in page]
     assert turned == answer(conn, "custom:pages", **both, limit=100)[0]
     assert len(set(turned)) == 100
+
+
+def test_pages_of_chance_tell_what_a_large_namespace_holds(conn: psycopg.Connection[Any]) -> None:
+    fill(conn, "custom:chance", 6000, "'apple pie' || case when mod(i, 4) = 0 then ' quince' else '' end")
+    fill(conn, "custom:other", 6000, "'quince'")
+    conn.execute("analyze memory_plugin.memory_records")
+    row = conn.execute(
+        "select s.total, s.counted, s.average_length, s.shares from memory_plugin._lexical_sample("
+        "array['custom:chance'], array['appl', 'quinc', 'pear']::tsquery[], 100) as s"
+    ).fetchone()
+    assert row is not None
+    total, counted, average_length, shares = row
+    assert not counted
+    assert total == pytest.approx(6000, rel=0.1)
+    assert average_length == pytest.approx(2.25, rel=0.1)
+    assert shares == pytest.approx([1.0, 0.25, 0.0], abs=0.05)

@@ -79,7 +79,7 @@ begin
         v_part := least(100, 150000 / v_planned, 500000 / v_pages);
         execute
             'with drawn as ('
-            '    select r.expires_at is null or r.expires_at > now() as live, d.t, 1 as weight '
+            '    select r.expires_at is null or r.expires_at > now() as live, d.t, 1::double precision as weight '
             '    from memory_plugin.memory_records as r tablesample system ($2) repeatable (1) '
             '    cross join lateral (select ts_delete(r.content_tsv, $t$$t$) as t offset 0) as d '
             '    where r.namespace = any ($1)'

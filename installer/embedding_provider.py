@@ -7,7 +7,6 @@ from typing import Any, cast
 
 import psycopg
 from psycopg import sql
-from typing_extensions import LiteralString
 
 from memory_plugin.installer import secret
 from memory_plugin.installer.connect import Connection
@@ -55,26 +54,23 @@ def configure(
         if check:
             # Nothing is written, and so nothing is locked, while the provider is asked.
             values = {"p_slot": "current", **{f"p_{name}": value for name, value in wishes.items()}}
-            wish = _call("memory_plugin._embedding_wish({})", values, "p_api_key", key)
+            wish = _call(sql.SQL("memory_plugin._embedding_wish({})"), values, "p_api_key", key)
             # By itself: where there is no PL/Python, there is nothing to try it with, and this says so.
             connection.execute(sql.SQL("select {} is null").format(wish), values)
             found = _good(connection.execute(sql.SQL("select memory_plugin._test_embedding({})").format(wish), values))
-        connection.execute(
-            sql.SQL("select {}").format(_call("memory_plugin.configure_embedding({})", wishes, "api_key", key)), wishes
-        )
+        stored = _call(sql.SQL("select memory_plugin.configure_embedding({})"), wishes, "api_key", key)
+        connection.execute(stored, wishes)
     except psycopg.Error as error:
         raise _refusal(error) from None
     connection.commit()
     return found
 
 
-def _call(
-    function: LiteralString, arguments: Iterable[str], of_key: str, key: sql.Composable
-) -> sql.Composed:  # fmt: skip
+def _call(function: sql.SQL, arguments: Iterable[str], of_key: str, key: sql.Composable) -> sql.Composed:
     """Return a call with the arguments by name, and with the key."""
     named = [sql.SQL("{} => {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in arguments]
     named.append(sql.SQL("{} => {}").format(sql.Identifier(of_key), key))
-    return sql.SQL(function).format(sql.SQL(", ").join(named))
+    return function.format(sql.SQL(", ").join(named))
 
 
 def provider(connection: Connection) -> dict[str, Any] | None:

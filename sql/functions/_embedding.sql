@@ -38,7 +38,7 @@ comment on function memory_plugin._embedding_hash(text) is
 
 create or replace function memory_plugin._embedding_pending(p_most integer)
 returns table (namespace text, id uuid, content text, created_at timestamptz, alone boolean)
-language sql volatile parallel unsafe security invoker
+language sql stable parallel safe security invoker
 rows 100
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
@@ -57,12 +57,10 @@ as $function$
         )
     order by r.created_at
     limit p_most
-    -- What somebody holds could not be stored, and would be sent again and again.
-    for no key update of r skip locked
 $function$;
 
 comment on function memory_plugin._embedding_pending(integer) is
-    'The p_most oldest live memories without an embedding whose turn it is and that nobody else holds, locked.';
+    'The p_most oldest live memories without an embedding whose turn it is.';
 
 create or replace function memory_plugin._embedding_blame(
     p_namespaces text[], p_ids uuid[], p_hashes text[], p_alone boolean, p_problem text, p_most integer,

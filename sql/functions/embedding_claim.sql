@@ -77,9 +77,20 @@ begin
 
     -- After a failure a smaller batch: the size may be what the provider minds.
     v_most := greatest(1, least(max_rows, v_provider.batch_size) / (2 ^ least(v_state.failures, 11))::integer);
-    with due as (
-        select *, row_number() over (order by d.created_at, d.namespace, d.id) as place
-        from _embedding_pending(v_most) as d
+    -- What somebody holds could not be stored, and would be sent again and again. Locked only now that nobody else
+    -- embeds: a lock of ours would keep another's vectors from being stored.
+    with held as materialized (
+        select d.*
+        from _embedding_pending(v_most + 1000) as d
+        inner join memory_records as r on d.namespace = r.namespace and d.id = r.id
+        where r.embedding is null
+        order by d.created_at
+        limit v_most
+        for no key update of r skip locked
+    ),
+
+    due as (
+        select h.*, row_number() over (order by h.created_at, h.namespace, h.id) as place from held as h
     ),
 
     cut as (

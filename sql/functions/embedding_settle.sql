@@ -14,7 +14,8 @@ language plpgsql volatile parallel unsafe
 -- The caller needs execute and no right on the tables: access.sql says who has it.
 security definer
 set search_path = pg_catalog, memory_plugin, pg_temp
-set lock_timeout = '1s'
+-- Longer than others: what the provider gave would have to be asked for again.
+set lock_timeout = '5s'
 as $function$
 #variable_conflict use_column
 declare
@@ -33,6 +34,8 @@ begin
         return 0;
     end if;
 
+    -- Waited for while no memory is held.
+    perform from embedding_state for no key update;
     if vectors is not null and (scope is null or scope = 'some') then
         -- A row that somebody holds is left for the next batch, so this waits for nobody and deadlocks with nobody.
         with given as (

@@ -188,8 +188,8 @@ def with_dbname(url: str, name: str) -> str:
     return f"postgresql://{user}{secret}@/{quote(name, safe='')}?{urlencode(parts)}"
 
 
-def described(url: str) -> dict[str, str | int]:
-    """Say what measured: versions, and the machine's size."""
+def described(url: str) -> dict[str, str | float]:
+    """Say what measured: versions, the machine's size and how busy it is."""
     with psycopg.connect(url) as conn:
         row = conn.execute(
             "select split_part(current_setting('server_version'), ' ', 1), current_setting('shared_buffers'), "
@@ -204,4 +204,6 @@ def described(url: str) -> dict[str, str | int]:
         "shared_buffers": buffers,
         "cores": os.cpu_count() or 0,
         "memory_gib": memory,
+        # Of the last minute: much more than the bench itself makes means that others used the machine.
+        "load": round(os.getloadavg()[0], 1),
     }

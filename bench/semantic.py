@@ -1,6 +1,7 @@
 """Measure search by embedding in namespaces of every size, beside the exact scan and the index without a filter.
 
-python bench/semantic.py [--server-url URL] [--size tiny|quick|full] [--dimensions N] [--json FILE] [--keep NAME]
+python bench/semantic.py [--server-url URL] [--size tiny|quick|full] [--dimensions N] [--questions N] [--json FILE]
+    [--keep NAME]
 
 Rows lie in clusters (topics), and in namespaces that hold a few topics or all of them; half the rows have expired, a
 tenth are of the kind asked for, and some were deleted. Questions come from a topic of the namespace or from another
@@ -10,7 +11,7 @@ FILE gets {"server": {...}, "tables": [{"rows", "dimensions", "commit": {SYSTEM:
 "systems": {SYSTEM: {"p50_ms", "p95_ms", "recall", "short"}}}]}]}; "short": answers with fewer rows than there are.
 Systems: ours (the whole of memory_plugin.search), and plain SQL over a table of the same rows with an hnsw index of its
 own, ef_search 40: unfiltered (no filter at all), filtered, and exact (every row of the namespaces compared). In
-namespaces of more than 50,000 rows every fourth question is compared with the exact answer; all are timed.
+namespaces of more than 2,000 rows every fourth question is compared with the exact answer; all are timed.
 """
 
 from __future__ import annotations
@@ -208,8 +209,10 @@ def _commits(
     return first, second
 
 
-def one(server_url: str, dimensions: int, spaces: list[tuple[int, int]], size: str, keep: str | None) -> dict[str, Any]:
-    """Load and measure one table."""
+def one(
+    server_url: str, dimensions: int, spaces: list[tuple[int, int]], asked: int, committed: int, keep: str | None
+) -> dict[str, Any]:
+    """Load and measure one table by so many questions of each class, and so many commits."""
     table = Table(dimensions, spaces)
     with ExitStack() as stack:
         if keep is None:
@@ -224,12 +227,12 @@ def one(server_url: str, dimensions: int, spaces: list[tuple[int, int]], size: s
         settings = "-c search_path=public -c jit=off -c max_parallel_workers_per_gather=0"
         ours = stack.enter_context(psycopg.connect(url, autocommit=True, prepare_threshold=None, options=settings))
         plain = stack.enter_context(psycopg.connect(other, autocommit=True, prepare_threshold=None, options=settings))
-        classes = measure(table, systems(ours, plain, dimensions), list(questions(table, QUESTIONS[size])))
+        classes = measure(table, systems(ours, plain, dimensions), list(questions(table, asked)))
         shares = [figures["systems"]["ours"]["recall"] for figures in classes.values()]
         return {
             "rows": sum(table.sizes),
             "dimensions": dimensions,
-            "commit": commits(table, ours, plain, COMMITS[size]),
+            "commit": commits(table, ours, plain, committed),
             "mean_recall": round(float(np.mean(shares)), 4),
             "worst_recall": min(shares),
             "classes": list(classes.values()),
@@ -265,6 +268,7 @@ def main() -> None:
     parser.add_argument("--server-url")
     parser.add_argument("--size", choices=sorted(TABLES), default="quick")
     parser.add_argument("--dimensions", type=int, help="only the table of so many dimensions")
+    parser.add_argument("--questions", type=int, help="of each class; 200 at the full size")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--keep", help="name of databases that stay")
     options = parser.parse_args()
@@ -272,7 +276,8 @@ def main() -> None:
     with server.server(options.server_url) as url:
         for dimensions, spaces in TABLES[options.size]:
             if options.dimensions in (None, dimensions):
-                tables.append(one(url, dimensions, spaces, options.size, options.keep))
+                asked = options.questions or QUESTIONS[options.size]
+                tables.append(one(url, dimensions, spaces, asked, COMMITS[options.size], options.keep))
                 sys.stdout.write(told(tables[-1]) + "\n\n")
                 sys.stdout.flush()
         if options.json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fixtures.installing import MIGRATIONS, install, make_vector, psql, rows
+from fixtures.installing import MIGRATIONS, NEED_THE_STORE, install, make_vector, psql, rows
 from fixtures.server import Server
 
 DOWN = MIGRATIONS / "000_schema_bootstrap.down.sql"
@@ -18,19 +18,7 @@ SCHEMA = "select to_regnamespace('memory_plugin')"
         "create table theirs.docs as select '[1,2,3]'::memory_plugin.vector as embedding",
         "create table theirs.docs as select array['[1,2,3]'::memory_plugin.vector] as embeddings",
         "create domain theirs.unit as memory_plugin.vector(3)",
-        "create view theirs.seen as select content from memory_plugin.memory_records",
-        "create table theirs.notes (namespace text references memory_plugin.memory_namespaces)",
-        "create table theirs.docs (kind text default memory_plugin._kind_of_namespace('team:a'))",
-        "create table theirs.docs (name text); create policy p on theirs.docs"
-        " using (name = any (memory_plugin._session_namespaces()))",
-        "create table theirs.docs (); create trigger t before insert on theirs.docs"
-        " for each row execute function memory_plugin._mirror_vector()",
-        "create table theirs.docs (name text); create rule r as on insert to theirs.docs"
-        " do also select memory_plugin._kind_of_namespace(new.name)",
-        "create type theirs.docs as (x int); create function public.f(theirs.docs) returns memory_plugin.memory"
-        " language sql as 'select null::memory_plugin.memory';"
-        " create cast (theirs.docs as memory_plugin.memory) with function public.f(theirs.docs)",
-        'create publication "theirs.p" for table memory_plugin.memory_records',
+        *NEED_THE_STORE,
     ],
 )
 def test_removal_is_refused_while_another_schema_would_lose_something(

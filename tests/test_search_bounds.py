@@ -66,6 +66,9 @@ def test_of_a_page_pasted_into_a_large_namespace_the_rarest_words_are_asked(conn
     found, told = answer(conn, "custom:page", query=page, limit=3)
     assert "needlework" in found[0]
     assert told["exact"] is False
+    # A phrase may be rarer than its words, which are then not asked.
+    found, _ = answer(conn, "custom:page", query=f'{page} "word300 and hay"', limit=100)
+    assert "word300 and hay" in found
     # Nothing is left out of a question.
     assert answer(conn, "custom:page", query=" ".join(page.split()[-30:]))[1]["exact"] is True
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.installing import install, make_vector, rows
+from fixtures.installing import NEED_THE_STORE, install, make_vector, rows
 from fixtures.sidecars import PROGRAM, clean_env
 from memory_plugin.installer import cli
 
@@ -77,23 +77,7 @@ def test_pgvector_moves_to_public_first_when_others_use_it(
 
 @pytest.mark.parametrize(
     "theirs",
-    [
-        "create view theirs.seen as select content from memory_plugin.memory_records",
-        "create table theirs.notes (namespace text references memory_plugin.memory_namespaces)",
-        "create function theirs.f(memory_plugin.memory) returns int language sql as 'select 1'",
-        "create table theirs.docs (kind text default memory_plugin._kind_of_namespace('team:a'))",
-        "create table theirs.docs (name text); create policy p on theirs.docs"
-        " using (name = any (memory_plugin._session_namespaces()))",
-        "create table theirs.docs (); create trigger t before insert on theirs.docs"
-        " for each row execute function memory_plugin._mirror_vector()",
-        "create table theirs.docs (name text); create rule r as on insert to theirs.docs"
-        " do also select memory_plugin._kind_of_namespace(new.name)",
-        "create type theirs.docs as (x int); create function public.f(theirs.docs) returns memory_plugin.memory"
-        " language sql as 'select null::memory_plugin.memory';"
-        " create cast (theirs.docs as memory_plugin.memory) with function public.f(theirs.docs)",
-        'create publication "theirs.p" for table memory_plugin.memory_records',
-        'create publication "theirs.p" for tables in schema memory_plugin',
-    ],
+    NEED_THE_STORE,
 )
 def test_it_is_refused_while_something_of_others_needs_the_store(
     empty_database: str, capsys: pytest.CaptureFixture[str], theirs: str

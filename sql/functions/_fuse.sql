@@ -78,7 +78,7 @@ begin
         select
             p.namespace, p.id, p.lexical, p.lexical_rank, p.semantic_rank, p.listed,
             1 - (r.embedding operator(@extschema:vector@.<=>) p_embedding) as semantic,
-            case when p.lexical is null and v_terms > 0 then r.content_tsv || ''' '':1'::tsvector end as words,
+            case when p.lexical is null and v_terms > 0 then ts_delete(r.content_tsv, '') end as words,
             case when p.lexical is null and p_plan.grams <> '{}' then lower(r.content) end as letters
         from pool as p
         inner join memory_records as r on p.namespace = r.namespace and p.id = r.id
@@ -109,7 +109,8 @@ begin
             end as n,
             case
                 when t.letters is not null then length(t.letters)
-                else round(0.6079271018540267 / ts_rank('{1,1,1,1}', t.words, ''' ''', 2)) - 1
+                -- As _lexical_whole counts them.
+                else coalesce(round(1e-20 / nullif(ts_rank('{1,1,1,1}', t.words, $t$' ' & '  '$t$, 2), 0)), 0)
             end as words
         from texts as t inner join terms as u on t.words @@ u.term
         union all

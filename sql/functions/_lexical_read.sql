@@ -20,7 +20,6 @@ declare
     v_weights text;
     v_score text;
     v_names text;
-    v_any text;
     -- So far back, of all namespaces together, memories are looked at that need not match.
     c_far constant integer := 100000;
     v_live constant text := '(r.expires_at is null or r.expires_at > now())';
@@ -54,9 +53,8 @@ begin
             ', ' order by u.place
         ),
         string_agg(format('c.w%1$s * (1 - 1 / (1 + x.n%1$s / x.norm))', u.place), ' + ' order by u.place),
-        string_agg(format('c.w%s', u.place), ', ' order by u.place),
-        string_agg(u.term::text, ' | ') filter (where numnode(u.term) = 1)
-    into v_counts, v_weights, v_score, v_names, v_any
+        string_agg(format('c.w%s', u.place), ', ' order by u.place)
+    into v_counts, v_weights, v_score, v_names
     from unnest(p_plan.terms, p_plan.weights) with ordinality as u (term, weight, place);
 
     v_from := case
@@ -81,8 +79,9 @@ begin
         'with docs as materialized ('
         '    select '
         '        r.namespace, r.id, r.created_at, ' || v_counts || ', ' || v_wanted || ' as wanted, '
-        -- Normalisation 2 divides the rank by the number of words.
-        '        $8 + $9 * round(ts_rank(''{1,1,1,1}'', d.t, $10) / ts_rank(''{1,1,1,1}'', d.t, $10, 2)) as norm '
+        -- Two lexemes that no parser makes: of an `and` that is not met the rank is 1e-20, which normalisation 2 divides
+        -- by the number of words.
+        '        $8 + $9 * coalesce(round(1e-20 / nullif(ts_rank(''{1,1,1,1}'', d.t, $10, 2), 0)), 0) as norm '
         '    from ' || v_from ||
         -- Nothing is deleted: this fetches the words once for all terms.
         '    cross join lateral (select ts_delete(r.content_tsv, '''') as t offset 0) as d '
@@ -101,7 +100,7 @@ begin
         'from corpus as c'
     into candidates, scored, weights
     using p_namespaces, p_cover, p_filter.kinds, p_filter.sources, p_filter.created_after, p_filter.created_before,
-        p_total, p_plan.k1 * (1 - p_plan.b), p_plan.k1 * p_plan.b / p_plan.average_length, v_any::tsquery, p_budget,
+        p_total, p_plan.k1 * (1 - p_plan.b), p_plan.k1 * p_plan.b / p_plan.average_length, $t$' ' & '  '$t$::tsquery, p_budget,
         p_plan.k1 + 1, p_limit, greatest(c_far / cardinality(p_namespaces), 1000);
     complete := scored < p_budget and not p_newest;
 end

@@ -29,10 +29,11 @@ begin
     with docs as materialized (
         select
             r.namespace, r.id, r.created_at, d.t, d.c,
-            -- Normalisation 2 divides the rank, 6 / pi^2 for a lexeme that occurs once, by the number of words.
+            -- Two lexemes that no parser makes: of an `and` that is not met the rank is 1e-20, which normalisation 2
+            -- divides by the number of words.
             case
                 when v_in_text then length(d.c)
-                else round(0.6079271018540267 / ts_rank('{1,1,1,1}', d.t, ''' ''', 2)) - 1
+                else coalesce(round(1e-20 / nullif(ts_rank('{1,1,1,1}', d.t, $t$' ' & '  '$t$, 2), 0)), 0)
             end as words,
             (p_plan.required is null or d.t @@ p_plan.required)
             and (p_plan.present is null or r.content ilike all (p_plan.present))
@@ -58,10 +59,10 @@ begin
                 )
             limit v_most
         ) as r
-        -- offset 0: fetched once, not for every term. The lexeme of one space, which no parser makes, is in all.
+        -- offset 0, and nothing is deleted: fetched once, not for every term.
         cross join lateral (
             select
-                case when v_in_words then r.content_tsv || ''' '':1'::tsvector end as t,
+                case when v_in_words then ts_delete(r.content_tsv, '') end as t,
                 case when v_in_text then lower(r.content) end as c
             offset 0
         ) as d

@@ -11,8 +11,7 @@ set enable_indexscan = off
 set jit = off
 as $function$
 declare
-    -- A score in half precision is off by less than half of this.
-    c_doubt constant double precision := 0.002;
+    v_doubt constant double precision := _semantic_doubt();
     c_most constant integer := 10000;
     v_kinds constant text[] := coalesce(p_filter.kinds, '{fact,summary,checkpoint}');
     -- Looked at for each row, and so not taken out of the filter each time.
@@ -38,7 +37,7 @@ begin
                 limit v_keep
             ) as s
         );
-        exact := cardinality(nearest) < v_keep or nearest[v_keep].score < nearest[p_limit].score - c_doubt;
+        exact := cardinality(nearest) < v_keep or nearest[v_keep].score < nearest[p_limit].score - v_doubt;
         exit when exact or v_keep >= c_most;
         -- Near-copies: which of them is nearest only the stored vectors tell.
         v_keep := least(10 * v_keep, c_most);

@@ -77,6 +77,19 @@ $function$;
 comment on function memory_plugin._semantic_rows(text[], text[], integer) is
     'How many live rows of the kinds the namespaces have; p_most + 1 where they have more than p_most.';
 
+create or replace function memory_plugin._semantic_doubt()
+returns double precision
+language plpgsql immutable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+begin
+    return 0.002;
+end
+$function$;
+
+comment on function memory_plugin._semantic_doubt() is
+    'A score in half precision is off by less than half of this: what lies so far behind the last place stays there.';
+
 create or replace function memory_plugin._semantic_measured(
     p_candidates memory_plugin._candidate[], p_embedding @extschema:vector@.vector, p_limit integer
 )
@@ -91,8 +104,7 @@ set enable_mergejoin = off
 set jit = off
 as $function$
 declare
-    -- A score in half precision is off by less than half of this: what lies so far behind the last place stays there.
-    c_doubt constant double precision := 0.002;
+    v_doubt constant double precision := _semantic_doubt();
     v_last double precision;
 begin
     select u.score into v_last
@@ -109,7 +121,7 @@ begin
             select r.namespace, r.id, r.created_at, r.embedding operator(@extschema:vector@.<=>) p_embedding as distance
             from unnest(p_candidates) as u
             inner join memory_records as r on u.namespace = r.namespace and u.id = r.id
-            where v_last is null or u.score >= v_last - c_doubt
+            where v_last is null or u.score >= v_last - v_doubt
             order by distance, r.created_at desc, r.id, r.namespace
             limit p_limit
         ) as m

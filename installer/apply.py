@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import psycopg
 
@@ -47,6 +48,8 @@ _CONCURRENT_INDEX = re.compile(
     r"create\s+(?:unique\s+)?index\s+concurrently\s+(?:if\s+not\s+exists\s+)?\"?(?P<name>[a-z0-9_]+)\"?\s+on\b",
     re.IGNORECASE,
 )
+# What no transaction may hold, and what is brief and patient in its own way. An operator's statements may be any.
+_BY_ITSELF = re.compile(r"\b(?:concurrently|vacuum|lock_timeout)\b", re.IGNORECASE)
 
 
 @dataclass
@@ -127,7 +130,7 @@ class Apply:
             self._create_vector(plan)
         with waiting.Watch(self._settings, self._connection.info.backend_pid) as watch, self._failing(migration, watch):
             self._search_path(self._connection, migration, plan)
-            self._connection.execute(text)
+            waiting.patiently(self._connection, self._settings, partial(self._connection.execute, text))
             self._connection.execute("set local search_path = pg_catalog, pg_temp")
         if migration.name == planning.BOOTSTRAP:
             self._connection.execute(CREATE_LEDGER + COMMENT_LEDGER)
@@ -173,7 +176,10 @@ class Apply:
                 worker.execute(f'drop index concurrently if exists memory_plugin."{name}"')
                 self._report(f"dropped the unfinished index {name}")
             for statement in statements.split(text):
-                worker.execute(statement)
+                if migration.extra or _BY_ITSELF.search(statements.without_comments(statement)):
+                    worker.execute(statement)
+                else:
+                    waiting.patiently(worker, self._settings, partial(worker.execute, statement))
             # Through a pooler the server connection lives on.
             for name in ("lock_timeout", *_SESSION, "search_path"):
                 worker.execute(f"reset {name}")

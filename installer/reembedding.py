@@ -36,8 +36,13 @@ from memory_plugin.installer.transfer.progress import Meter
 
 LOCK = "select pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtextextended('memory_plugin.reembed', 0))"
 BATCH = 512
-REMAINDERS = (5, 5, 50, 50, 500)
-"""So many memories may lack their vector at the swap, try by try: just written, and fetched right after it."""
+TRIES = ((5, False), (5, False), (50, False), (50, True), (500, True))
+"""So many memories may still lack their vector when writers are stopped, try by try; and whether the swap is made where
+the provider does not give them even then: they are fetched right after it."""
+LAST_SECONDS = 0.5
+"""Writers are stopped for so long at most while those are fetched: a commit waits a second for a lock."""
+UPGRADE = "200ms"
+"""So long, then, for those who are reading; after that all of it is given up, and begun again."""
 ENOUGH = 100
 """With fewer left, fetching goes over to the next step: under writes there is always one more."""
 COUNT_SECONDS = 5.0
@@ -130,7 +135,7 @@ class Change:
             self._connection.execute(f"vacuum (analyze) {_SPARE}")
             self._fetch(ENOUGH)
             self._check()
-            if self._swap(state.dimensions, REMAINDERS, leave_refused=leave_refused):
+            if self._swap(state.dimensions, TRIES, leave_refused=leave_refused):
                 return
             self._say("too much was written meanwhile: fetching that first")
 
@@ -157,7 +162,7 @@ class Change:
         if state.stage == "swapped":
             former = "select atttypmod::int from pg_catalog.pg_attribute where attrelid = "
             former += "'memory_plugin.memory_records'::regclass and attname = 'embedding_spare'"
-            if not self._swap(store.number(self._connection, former), (None,)):
+            if not self._swap(store.number(self._connection, former), ((None, True),)):
                 raise LockTimeoutError("going back to the former model")
         self._drop()
 
@@ -262,7 +267,9 @@ class Change:
                 hint="see memory_plugin.reembedding_refused; --leave-refused goes on without their vectors",
             )
 
-    def _swap(self, dimensions: int, remainders: tuple[int | None, ...], *, leave_refused: bool = True) -> bool:
+    def _swap(
+        self, dimensions: int, tries: tuple[tuple[int | None, bool], ...], *, leave_refused: bool = True
+    ) -> bool:
         """Exchange the vectors, in one transaction; return False where at each try too many memories lack theirs."""
         with store.session(self._settings, "reembed, swap") as connection:
             # An install at the same time would apply the functions for the other dimensions.
@@ -270,22 +277,31 @@ class Change:
             plan = replace(self._plan(connection, self._source), dimensions=dimensions)
             # Before anything is held: nobody sees it, or waits for it, until the commit.
             functions.apply(connection, self._settings, self._source, plan)
-            for most in remainders:
+            # Asks for nothing, and has the language loaded.
+            connection.execute("select memory_plugin._reembed_last(0)")
+            for most, leave in tries:
                 if most is not None:
                     self._fetch(most, PATIENCE_SECONDS)
                 if not leave_refused:
                     self._check_refused()
-                exchange = partial(self._exchange, connection, most)
-                if waiting.hold(connection, self._settings, _BOTH, exchange):
+                exchange = partial(self._exchange, connection, most, leave=leave)
+                # Writers first: searches go on while what was just written is fetched.
+                if waiting.hold(connection, self._settings, _RECORDS, exchange, "share row exclusive"):
                     connection.commit()
                     return True
         return False
 
-    def _exchange(self, connection: Connection, most: int | None) -> bool:
-        """Exchange the names of the vectors, unless more than `most` memories lack theirs."""
+    def _exchange(self, connection: Connection, most: int | None, *, leave: bool) -> bool:
+        """Exchange the names of the vectors, unless memories lack theirs: more than `most`, or any but for `leave`."""
         left = 0 if most is None else store.number(connection, _PENDING.format(most=most + 1))
         if most is not None and left > most:
             return False
+        if left:
+            left -= store.number(connection, f"select memory_plugin._reembed_last({LAST_SECONDS})")
+        if left and not leave:
+            return False
+        connection.execute(f"set local lock_timeout = '{UPGRADE}'".encode())
+        connection.execute(f"lock table {_BOTH} in access exclusive mode".encode())
         connection.execute("select memory_plugin._reembed_swap()")
         if left:
             self._say(f"{left} memories of the last moments get their vector after the swap")

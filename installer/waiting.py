@@ -16,6 +16,9 @@ from memory_plugin.installer.settings import Settings
 
 LOCK_KEY = "pg_catalog.hashtextextended('memory_plugin.install', 0)"
 
+BRIEF_S = 0.3
+"""So long a wait for a lock may keep those waiting who come after it."""
+
 _HOLDER = """
 select locks.pid, locks.virtualtransaction
 from pg_catalog.pg_locks as locks
@@ -74,27 +77,53 @@ def prepare_transaction(connection: Connection, settings: Settings) -> None:
     connection.execute(f"select {calls}", [text for pair in values.items() for text in pair])
 
 
-def hold(connection: Connection, settings: Settings, tables: str, work: Callable[[], object]) -> bool:
-    """Run `work` with the tables for itself, keeping nobody waiting for long; where it returns False, undo it."""
-    deadline, pause = time.monotonic() + settings.lock_timeout_s, 0.05
+def patiently(connection: Connection, settings: Settings, work: Callable[[], object], first_s: float = BRIEF_S) -> bool:
+    """Run `work` in a transaction, or part of one, whose waits for locks are brief; anew while locks are not to be had.
+
+    Whoever waits for a table keeps everybody behind him waiting, readers of it too: hence briefly, and again. The wait
+    begins with `first_s` and grows to BRIEF_S, less than deadlock_timeout and than a commit's own patience. Where `work`
+    returns False, it is undone, and so do we.
+    """
+    deadline, wait = time.monotonic() + settings.lock_timeout_s, first_s
     while True:
+        began = time.monotonic()
         try:
             done = True
             with connection.transaction():
-                # Less than deadlock_timeout, and than a commit's own patience.
-                connection.execute(f"set local lock_timeout = {round(pause * 1000)}".encode())
-                connection.execute(f"lock table {tables} in access exclusive mode".encode())
+                connection.execute(f"set local lock_timeout = {round(wait * 1000)}".encode())
                 done = work() is not False
                 if not done:
-                    # Inside a transaction, the tables would stay locked until its end.
+                    # Inside a transaction, what was locked would stay so until its end.
                     raise psycopg.Rollback
             return done
-        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
             if time.monotonic() > deadline:
-                raise LockTimeoutError(one_line(error.diag.message_primary or str(error))) from None
-        # Outside the queue of those who wait for the tables.
-        time.sleep(random.uniform(0.5, 1.5) * pause)  # noqa: S311
-        pause = min(pause * 1.3, 0.3)
+                raise
+        # Outside the queue of those who wait for the tables, and for no less than they may have waited.
+        time.sleep(random.uniform(0.5, 1.5) * max(wait, time.monotonic() - began))  # noqa: S311
+        wait = min(wait * 1.3, BRIEF_S)
+
+
+def hold(
+    connection: Connection,
+    settings: Settings,
+    tables: str,
+    work: Callable[[], object],
+    mode: str = "access exclusive",
+) -> bool:
+    """Run `work` with the tables for itself, keeping nobody waiting for long; where it returns False, undo it.
+
+    In a weaker mode, `work` may ask for the stronger one, and is run again where it does not get it soon.
+    """
+
+    def locked() -> object:
+        connection.execute(f"lock table {tables} in {mode} mode".encode())
+        return work()
+
+    try:
+        return patiently(connection, settings, locked, 0.05)
+    except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
+        raise LockTimeoutError(one_line(error.diag.message_primary or str(error))) from None
 
 
 def describe(connection: Connection, pids: list[object]) -> str:
@@ -147,8 +176,8 @@ class Watch:
         self._thread.join(timeout=self._settings.connect_timeout_s)
 
     def _run(self) -> None:
-        """Ask twice within each lock_timeout."""
-        interval = min(5.0, self._settings.lock_timeout_s * 0.4, PROGRESS_S)
+        """Ask again and again: whoever waits briefly is seen waiting half of the time."""
+        interval = min(1.0, self._settings.lock_timeout_s * 0.4)
         connection: Connection | None = None
         told = time.monotonic()
         try:

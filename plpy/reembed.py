@@ -10,19 +10,26 @@ CALL_SECONDS = 10.0
 # A provider of which one half is down loses texts that the other half takes.
 ASKED_AGAIN = 3
 
+# A request that has less time than this is not begun.
+LEAST_SECONDS = 0.02
+
 # What embedding.py answers with: vectors, scope, problem, retry_after. No text: see whether the provider works.
 Fetch = Callable[[dict[str, Any], Sequence[str]], Any]
+# The same, with the seconds it may take.
+FetchWithin = Callable[[dict[str, Any], Sequence[str], float], Any]
+
+_CLAIM = "select * from memory_plugin._reembed_claim($1)", ["integer"]
+_SETTLE = (
+    "select memory_plugin._reembed_settle($1, $2, $3, $4, $5, $6) as stored",
+    ["uuid", "text[]", "uuid[]", "text[]", "text[]", "text"],
+)
 
 
 def refill(plpy: Any, most: int, probe: bool, fetch: Fetch) -> str:
     """Fetch up to `most` vectors; return {outcome, stored, problem, seconds} as JSON."""
     # As in embed_pending: while the provider is asked there is no snapshot and no lock.
     run = plpy.execute
-    claim = plpy.prepare("select * from memory_plugin._reembed_claim($1)", ["integer"])
-    settle = plpy.prepare(
-        "select memory_plugin._reembed_settle($1, $2, $3, $4, $5, $6) as stored",
-        ["uuid", "text[]", "uuid[]", "text[]", "text[]", "text"],
-    )
+    claim, settle = plpy.prepare(*_CLAIM), plpy.prepare(*_SETTLE)
     began, stored = time.monotonic(), 0
     while True:
         found = run("select * from memory_plugin.embedding_provider where slot = 'next'")
@@ -60,6 +67,28 @@ def refill(plpy: Any, most: int, probe: bool, fetch: Fetch) -> str:
                 return _told("wait", stored, answer)
         if stored >= most or time.monotonic() - began > CALL_SECONDS:
             return _told("more", stored)
+
+
+def last(plpy: Any, seconds: float, fetch: FetchWithin) -> int:
+    """Fetch what was written a moment ago, in the caller's transaction; return how many vectors were stored."""
+    # Writers wait meanwhile: no second try, and no search for the text that a provider fails at.
+    deadline = time.monotonic() + seconds
+    claim, settle = plpy.prepare(*_CLAIM), plpy.prepare(*_SETTLE)
+    found = plpy.execute("select * from memory_plugin.embedding_provider where slot = 'next'")
+    stored = 0
+    while len(found) and deadline - time.monotonic() > LEAST_SECONDS:
+        work = dict(plpy.execute(claim, [found[0]["batch_size"]])[0])
+        if not work["ids"]:
+            break
+        answer = fetch(dict(found[0]), work["texts"], deadline - time.monotonic())
+        if answer.scope is not None:
+            break
+        given = [work[name] for name in ("revision", "namespaces", "ids", "hashes")]
+        more = plpy.execute(settle, [*given, answer.vectors, None])[0]["stored"]
+        stored += more
+        if not more:
+            break
+    return stored
 
 
 def _told(outcome: str, stored: int, answer: Any = None) -> str:

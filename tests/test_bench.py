@@ -151,7 +151,7 @@ def check_paraphrase(figures: dict[str, Any]) -> None:
 
 def check_reembed(figures: dict[str, Any]) -> None:
     assert figures["killed_at"][0] < figures["killed_at"][1] < figures["memories"]
-    assert figures["lacking_at_the_swap"] is not None
+    assert figures["lacking_at_the_swap"] == 0
     assert figures["filled_after_seconds"] is not None
     assert figures["write"]["count"] + figures["rows"] == figures["memories"]
     assert 0 < figures["write"]["per_second"] <= figures["writes_due_per_second"] * 1.2

@@ -49,9 +49,11 @@ class FakeCalls(Calls):
 
 
 @contextmanager
-def standing(calls: FakeCalls, names: list[bytes]) -> Iterator[tuple[Commits, dict[bytes, Future[bytes]]]]:
+def standing(
+    calls: FakeCalls, names: list[bytes], most: int = 1
+) -> Iterator[tuple[Commits, dict[bytes, Future[bytes]]]]:
     """Enter while one commit is under way and these wait in line behind it, in this order."""
-    commits = Commits(calls, 1)
+    commits = Commits(calls, most)
     with ThreadPoolExecutor(len(names) + 1) as pool:
         slow = pool.submit(commits.run, b"slow", PLAIN, monotonic())
         assert calls.slow.wait(10)
@@ -164,6 +166,33 @@ def test_nobody_stays_in_line_behind_a_commit_that_hangs(monkeypatch: pytest.Mon
         calls.let_go.set()
         # One alone in line needs no statement for several.
         assert waiting[b"a"].result(10) == b"alone:a"
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_commit_that_is_late_is_overtaken_by_all_behind_it_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = FakeCalls(lambda texts: b"\n".join(b"together:" + name for name in texts[::2]))
+    monkeypatch.setattr("memory_plugin.thin_api.commits.LATE", 30.0)
+    with standing(calls, [b"a", b"b"], most=2) as (commits, waiting):
+        monkeypatch.setattr("memory_plugin.thin_api.commits.LATE", 0.0)
+        # Whoever arrives sees that it is late.
+        assert commits.run(b"c", PLAIN, monotonic()) == b"together:c"
+        assert {name: future.result(10) for name, future in waiting.items()} == {
+            b"a": b"together:a", b"b": b"together:b",
+        }  # fmt: skip
+        assert not calls.let_go.is_set()
+        # Beside the late one the line is open again.
+        assert commits.run(b"d", PLAIN, monotonic()) == b"alone:d"
+    # And so it is once that has ended.
+    assert commits.run(b"e", PLAIN, monotonic()) == b"alone:e"
+    assert [len(p) // 2 for s, p in calls.statements if b"commit_memories" in s] == [3]
+
+
+def test_one_that_stands_alone_behind_a_late_commit_goes_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("memory_plugin.thin_api.commits.PATIENCE", 30.0)
+    calls = FakeCalls(lambda _: b"never")
+    with standing(calls, [b"a"], most=2) as (_, waiting):
+        assert waiting[b"a"].result(10) == b"alone:a"
+        assert not calls.let_go.is_set()
 
 
 def test_large_commits_and_those_with_an_id_wait_for_nobody() -> None:

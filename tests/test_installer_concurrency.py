@@ -73,6 +73,37 @@ def test_a_migration_that_waits_for_a_table_gives_up_and_names_the_blocker(empty
 
 
 @pytest.mark.servers("any")
+@pytest.mark.parametrize("waits", ["a statement by itself", "an operator's migration", "sql/access.sql"])
+def test_an_install_that_waits_for_a_table_keeps_nobody_else_waiting_long(
+    empty_database: str, tmp_path: Path, waits: str
+) -> None:
+    if waits == "a statement by itself":
+        make_earlier_shape(empty_database, tables="memory_plugin", vector="public")
+    else:
+        install(empty_database)
+    if waits == "an operator's migration":
+        (tmp_path / "001_more.up.sql").write_text("alter table memory_plugin.memory_records add column note text;")
+    if waits == "sql/access.sql":
+        with connected(empty_database) as connection:
+            connection.execute("drop policy memory_plugin_owner on memory_plugin.memory_records")
+    look = "select count(*) from memory_plugin.memory_records"
+    looks = 0
+    with ThreadPoolExecutor(1) as pool, connected(empty_database) as other:
+        other.execute("set lock_timeout = '1s'")
+        with held(empty_database, look):
+            installing = pool.submit(install, empty_database, migrations_dir=str(tmp_path))
+            until = time.monotonic() + 4
+            while time.monotonic() < until:
+                # Behind a lock that is waited for, this would wait as long.
+                other.execute(look)
+                looks += 1
+            assert not installing.done()
+        installing.result(timeout=60)
+    assert looks > 10
+    assert api.verify_store(settings_for(empty_database)).differences == ()
+
+
+@pytest.mark.servers("any")
 def test_a_concurrent_index_that_waits_for_an_old_snapshot_gives_up_and_is_rebuilt_next_time(
     empty_database: str,
 ) -> None:

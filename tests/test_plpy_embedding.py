@@ -405,6 +405,43 @@ def test_a_step_of_a_change_of_the_model_stores_what_comes_and_finds_by_halves_w
     assert (told["outcome"], settled) == ("wait", [(["0"], [None], "why")])
 
 
+@pytest.mark.parametrize(
+    ("answers", "seconds", "asked", "stored"),
+    [
+        ([embedding.Answer(["a", "b"])], 1.0, 1, 2),
+        ([embedding.Answer(["a", None], "some", "why")], 1.0, 1, 0),
+        ([embedding.Answer(scope="lost", problem="why")], 1.0, 1, 0),
+        ([], 0.0, 0, 0),
+    ],
+    ids=["given", "one refused", "lost", "no time"],
+)
+def test_while_writers_wait_a_provider_is_asked_once_and_within_the_time_there_is(
+    answers: list[embedding.Answer], seconds: float, asked: int, stored: int
+) -> None:
+    texts: dict[str, Any] = {"ids": ["1", "2"], "namespaces": ["a", "a"], "hashes": ["h", "h"], "texts": ["x", "y"]}
+    claims = [{"revision": "one", **texts}, {"revision": "one", **dict.fromkeys(texts)}]
+    given: list[float] = []
+
+    def rows(statement: str, arguments: Any) -> list[dict[str, Any]]:
+        if "embedding_provider" in statement:
+            return [{"revision": "one", "batch_size": 8}]
+        if "_reembed_claim" in statement:
+            assert arguments == [8]
+            return [claims.pop(0)]
+        assert "_reembed_settle" in statement
+        return [{"stored": len(arguments[4])}]
+
+    def fetch(_provider: dict[str, Any], _texts: Sequence[str], left: float) -> embedding.Answer:
+        given.append(left)
+        return answers.pop(0)
+
+    plpy = Plpy(rows)
+    assert reembed.last(plpy, seconds, fetch) == stored
+    assert "commit" not in plpy.events
+    assert len(given) == asked
+    assert all(0 < left <= seconds for left in given)
+
+
 def test_nothing_is_open_while_the_provider_is_asked_and_what_it_said_is_settled(service: EmbeddingService) -> None:
     claims = [
         {

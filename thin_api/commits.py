@@ -1,12 +1,11 @@
-"""Commit in one transaction those commits that would otherwise wait for a connection.
+"""Commit in one transaction those commits that arrive while another is under way.
 
 A commit's transaction costs more than what it writes: a round trip, a flush of the log, two switches between processes.
-So once there are as many under way as connections, others wait in line, and the next transaction takes all of them
-(`v1_commit_memories`). Below that each goes by itself: sharing earlier spares the processor more, but one transaction
-after the other is slower than several abreast wherever somebody else wants the processor too. Each request keeps its
-own answer: an answer counts only once the transaction is committed, and what the statement leaves undone (whatever is
-not plainly right, or might wait for somebody else) is committed by its own thread as if it had come alone. Nobody
-stands in line longer than PATIENCE.
+So while one is under way others wait in line, and the next transaction takes all of them (`v1_commit_memories`). One
+that is under way for more than LATE, behind a lock or a slow disk, keeps nobody: the next one starts beside it, up to
+as many as there are connections. Each request keeps its own answer: an answer counts only once the transaction is
+committed, and what the statement leaves undone (whatever is not plainly right, or might wait for somebody else) is
+committed by its own thread as if it had come alone. Nobody stands in line longer than PATIENCE.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from memory_plugin.thin_api.routes import COMMIT, Route
 SMALL = 4096
 MOST = 16
 PATIENCE = 0.2
+LATE = 0.03
 # A store without the function is older than this program, until it is installed anew.
 OFF_SECONDS = 60.0
 _ID = b'"id"'
@@ -56,13 +56,16 @@ class _Place:
 
 
 class Commits:
-    """Commits of many requests, over `calls`; `abreast` of them, or more, are under way before others share."""
+    """Commits of many requests, over `calls`, in at most `most` transactions at a time."""
 
-    def __init__(self, calls: Calls, abreast: int) -> None:
+    def __init__(self, calls: Calls, most: int) -> None:
         self._calls = calls
-        self._abreast = abreast
+        self._most = most
         self._lock = threading.Lock()
-        self._under_way = 0
+        # Who commits, since when; and how many are late, and not waited for any more.
+        self._leader: object = None
+        self._since = 0.0
+        self._late = 0
         self._line: deque[_Place] = deque()
         self._off_until = 0.0
 
@@ -70,18 +73,19 @@ class Commits:
         """Return the answer to one commit; raises as `Calls.run` does."""
         if len(body) > SMALL or _ID in body or monotonic() < self._off_until:
             return self._calls.run(COMMIT, (name, body), arrived)
+        place = _Place(name, body, arrived)
         with self._lock:
-            if self._under_way < self._abreast:
-                self._under_way += 1
-                place = None
+            leads = self._leader is None
+            if leads:
+                self._leader, self._since = place, monotonic()
             else:
-                place = _Place(name, body, arrived)
                 self._line.append(place)
-        if place is None:
+                self._overtake()
+        if leads:
             try:
                 return self._calls.run(COMMIT, (name, body), arrived)
             finally:
-                self._next()
+                self._done(place)
         self._stand(place)
         if place.party:
             try:
@@ -89,7 +93,7 @@ class Commits:
             finally:
                 for other in place.party[1:]:
                     other.ready.release()
-                self._next()
+                self._done(place)
         if place.error is not None:
             raise place.error
         return place.answer or self._calls.run(COMMIT, (name, body), arrived)
@@ -101,7 +105,12 @@ class Commits:
 
     def _stand(self, place: _Place) -> None:
         """Wait until somebody has committed this place, or it is to lead, or it has waited enough and goes alone."""
-        if place.ready.acquire(timeout=PATIENCE):
+        rest = max(PATIENCE - LATE, 0)
+        if place.ready.acquire(timeout=LATE):
+            return
+        with self._lock:
+            self._overtake()
+        if place.ready.acquire(timeout=rest):
             return
         with self._lock:
             if place in self._line:
@@ -110,15 +119,28 @@ class Commits:
         # Under way by now: whoever leads ends by his statement's deadline.
         place.ready.acquire()
 
-    def _next(self) -> None:
-        """Let the first in line commit for those that stand there now."""
+    def _overtake(self) -> None:
+        """Start beside a transaction that is late; the caller holds the lock."""
+        if self._line and self._late + 1 < self._most and monotonic() - self._since > LATE:
+            self._late += 1
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Let the first in line commit for those that stand there now; the caller holds the lock."""
+        party = [self._line.popleft() for _ in range(min(len(self._line), MOST))]
+        party[0].party = party
+        self._leader, self._since = party[0], monotonic()
+        party[0].ready.release()
+
+    def _done(self, place: _Place) -> None:
+        """Note that the transaction which a place led has ended."""
         with self._lock:
-            if not self._line:
-                self._under_way -= 1
-                return
-            party = [self._line.popleft() for _ in range(min(len(self._line), MOST))]
-            party[0].party = party
-            party[0].ready.release()
+            if self._leader is not place:
+                self._late -= 1
+            elif self._line:
+                self._hand_over()
+            else:
+                self._leader = None
 
     def _commit(self, party: list[_Place]) -> None:
         if len(party) == 1:

@@ -275,7 +275,7 @@ def table(result: dict[str, Any]) -> str:
         f"{result['rows']} memories, {result['from']} to {result['to']} dimensions; writes due: "
         f"{result['writes_due_per_second']:g}/s",
         f"runs, the first two killed at {result['killed_at']} vectors: {result['runs_seconds']} s",
-        f"memories of before the swap without a vector at it: {result['lacking_at_the_swap']}; those begun before it had "
+        f"memories of before the swap without a vector at it: {result['lacking_at_the_swap']}; those begun before had "
         f"theirs after {result['filled_after_seconds']} s",
         f"failed requests: {result['failed_requests']}",
         f"memories: {result['memories']}, of these without their new vector: {result['without_new_vector']}",

@@ -144,7 +144,8 @@ class Change:
         least = left = store.number(self._connection, _REST)
         deadline = time.monotonic() + REST_SECONDS
         while left and time.monotonic() < deadline:
-            told = self._call(b"call memory_plugin.embed_pending(1000)")
+            # The oldest come first: no more than these, or writers would keep the call at it.
+            told = self._call(b"call memory_plugin.embed_pending(%s)", (min(left, 1000),))
             left = store.number(self._connection, _REST)
             if left < least:
                 least, deadline = left, time.monotonic() + REST_SECONDS
@@ -226,7 +227,7 @@ class Change:
                 counted = time.monotonic()
                 if not waits and due and isinstance(left, int) and left <= enough:
                     return
-                if told["outcome"] == "done":
+                if told["outcome"] == "done" and not told["stored"]:
                     # What was refused a moment ago is tried again soon.
                     time.sleep(0.5)
                 elif waits:
@@ -267,9 +268,7 @@ class Change:
                 hint="see memory_plugin.reembedding_refused; --leave-refused goes on without their vectors",
             )
 
-    def _swap(
-        self, dimensions: int, tries: tuple[tuple[int | None, bool], ...], *, leave_refused: bool = True
-    ) -> bool:
+    def _swap(self, dimensions: int, tries: tuple[tuple[int | None, bool], ...], *, leave_refused: bool = True) -> bool:
         """Exchange the vectors, in one transaction; return False where at each try too many memories lack theirs."""
         with store.session(self._settings, "reembed, swap") as connection:
             # An install at the same time would apply the functions for the other dimensions.

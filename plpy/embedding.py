@@ -240,9 +240,7 @@ def query(plpy: Any, store: dict[str, Any], mark: str, text: str, post: Post) ->
     return str(cache[key])
 
 
-def test(
-    plpy: Any, store: dict[str, Any], mark: str, post: Post, provider: "dict[str, Any] | None"
-) -> str:
+def test(plpy: Any, store: dict[str, Any], mark: str, post: Post, provider: "dict[str, Any] | None") -> str:
     """Send one text to a provider, else to the configured one; return {ok, took_ms, problem?} as JSON."""
     kept = session(store, mark)
     if provider is None:

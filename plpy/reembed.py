@@ -7,6 +7,8 @@ from typing import Any
 
 # A call begins no further request after this.
 CALL_SECONDS = 10.0
+# A claim of fewer memories than were asked for, and of less text than this, took all that there were.
+SHORT_CHARACTERS = 100_000
 # A provider of which one half is down loses texts that the other half takes.
 ASKED_AGAIN = 3
 
@@ -34,6 +36,7 @@ def refill(plpy: Any, most: int, probe: bool, fetch: Fetch) -> str:
     while True:
         found = run("select * from memory_plugin.embedding_provider where slot = 'next'")
         provider = dict(found[0]) if len(found) else None
+        asked = min(most - stored, provider["batch_size"]) if provider is not None else 0
         work = dict(run(claim, [most - stored])[0])
         plpy.commit()
         if probe and provider is not None:
@@ -65,6 +68,9 @@ def refill(plpy: Any, most: int, probe: bool, fetch: Fetch) -> str:
             plpy.commit()
             if blamed:
                 return _told("wait", stored, answer)
+        if len(work["ids"]) < asked and sum(map(len, work["texts"])) < SHORT_CHARACTERS:
+            # What is written meanwhile would keep this call at it for ever.
+            return _told("done", stored)
         if stored >= most or time.monotonic() - began > CALL_SECONDS:
             return _told("more", stored)
 

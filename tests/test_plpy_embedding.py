@@ -362,7 +362,7 @@ def refilled(
 
     def rows(statement: str, arguments: Any) -> list[dict[str, Any]]:
         if "embedding_provider" in statement:
-            return [{"revision": "one"}]
+            return [{"revision": "one", "batch_size": 2}]
         if "_reembed_claim" in statement:
             return [claims.pop(0)]
         if "_reembed_settle" in statement:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import threading
 import time
@@ -17,10 +16,9 @@ import pytest
 
 from fixtures import embedding_service as service_module
 from fixtures.embedding_service import KEY, EmbeddingService, Reply, vector
-from fixtures.installing import settings_for
+from fixtures.installing import MEMORY_PLUGIN, settings_for
 from fixtures.sidecars import Sidecar, wait_until
 from memory_plugin.installer import api, cli, reembedding
-from test_semantic import MEMORY_PLUGIN
 
 pytestmark = pytest.mark.servers("full")
 Connection = psycopg.Connection[Any]
@@ -254,7 +252,7 @@ def test_a_change_ends_though_writes_go_on_and_the_model_is_slow(
 
 
 class AlwaysOneMore:
-    """Commit a memory whenever texts are asked for, so that one is always left; note what is asked of stopped writers."""
+    """Commit a memory whenever texts are asked for, so that one is always left; note what is asked under the lock."""
 
     def __init__(self, database: str, *, slow: bool) -> None:
         self.database = database

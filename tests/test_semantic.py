@@ -3,152 +3,17 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg import sql
 
-from fixtures.installing import install, rows, settings_for
+from fixtures.installing import install
 from fixtures.server import Server
-from memory_plugin.installer import api
-
-Connection = psycopg.Connection[Any]
-
-# Topics in a hundred dimensions, the rest of the vector noise: a row is near to those of its topic.
-FILL = """
-insert into memory_plugin.memory_records (namespace, id, content, kind, source, expires_at, created_at, embedding)
-select
-    %(namespace)s, md5(%(namespace)s || i)::uuid, 'memory ' || i,
-    case when i %% 10 = 0 then 'checkpoint' when i %% 3 = 0 then 'summary' else 'fact' end,
-    case when i %% 5 = 0 then 'user' else 'agent' end,
-    case when i %% 4 = 1 then '2020-01-01'::timestamptz end,
-    '2024-01-01'::timestamptz + i * interval '1 minute',
-    (
-        select array_agg(
-            sin(d * 7.3 + (i %% 12) * 1.7)::real
-            + (1.6 * random() - 0.8)::real
-            order by d
-        )
-        from generate_series(0, {dimensions} - 1) as d
-    )::{vector}.vector
-from generate_series(%(first)s, %(last)s) as i
-"""
-EXACT = """
-select r.namespace || ' ' || r.id
-from memory_plugin.memory_records as r
-where r.namespace = any (%(namespaces)s) and r.embedding is not null
-    and (r.expires_at is null or r.expires_at > now())
-    and (%(kinds)s::text[] is null or r.kind = any (%(kinds)s))
-    and (%(sources)s::text[] is null or r.source = any (%(sources)s))
-    and (%(after)s::timestamptz is null or r.created_at > %(after)s)
-    and (%(before)s::timestamptz is null or r.created_at < %(before)s)
-order by (r.embedding operator({vector}.<=>) %(embedding)s::{vector}.vector) + 0, r.created_at desc, r.id
-limit %(limit)s
-"""
-FOUND = """
-select h.namespace || ' ' || h.id
-from memory_plugin.search(
-    %(namespaces)s, embedding => %(embedding)s::{vector}.vector, kinds => %(kinds)s, max_results => %(limit)s,
-    sources => %(sources)s, created_after => %(after)s, created_before => %(before)s
-) as h
-"""
-SMALL, MIDDLING, LARGE = "workspace:small", "team:middling", "org:large"
-SIZES = {SMALL: 60, MIDDLING: 900, LARGE: 7000}
-DIMENSIONS = 96
-
-
-class Store:
-    """A database of ours and what one asks of it."""
-
-    def __init__(self, connection: Connection, dimensions: int) -> None:
-        """Look where pgvector is."""
-        self.connection = connection
-        self.dimensions = dimensions
-        place = "select extnamespace::regnamespace::text from pg_extension where extname = 'vector'"
-        self.vector: str = self.connection.execute(place).fetchone()[0]  # type: ignore[index]
-
-    def run(self, text: str, **values: Any) -> list[Any]:
-        """Run a statement with the places of the text filled in; return its first column."""
-        query = text.format(vector=self.vector, dimensions=self.dimensions)
-        cursor = psycopg.ClientCursor(self.connection).execute(query.encode(), values)
-        return [row[0] for row in cursor.fetchall()] if cursor.description else []
-
-    def fill(self, namespace: str, last: int, first: int = 1) -> None:
-        """Write memories `first` to `last` of a namespace, a quarter of them expired."""
-        self.run(
-            "insert into memory_plugin.memory_namespaces (name, kind) values (%(n)s, 'custom') on conflict do nothing",
-            n=namespace,
-        )
-        self.run("select setseed(0.5)")
-        self.run(FILL, namespace=namespace, first=first, last=last)
-
-    @contextmanager
-    def bulk(self) -> Iterator[None]:
-        """Take the graph away while rows are written, since building it for many at once is much faster."""
-        index = "memory_plugin.memory_vectors_embedding"
-        definition = self.run("select pg_get_indexdef(%(i)s::regclass)", i=index)[0]
-        self.connection.execute(f"drop index {index}".encode())
-        yield
-        self.connection.execute(definition)
-        self.connection.execute("analyze")
-
-    def embedding(self, namespace: str, number: int) -> str:
-        """Return the embedding of a memory."""
-        found = self.run(
-            "select embedding::text from memory_plugin.memory_records "
-            "where namespace = %(n)s and id = md5(%(n)s || %(i)s)::uuid",
-            n=namespace,
-            i=str(number),
-        )
-        return str(found[0])
-
-    def both(
-        self, namespaces: Sequence[str], embedding: str, limit: int = 10, **filters: Any
-    ) -> tuple[list[str], list[str]]:
-        """Return what search finds and what comparing every row finds."""
-        values = {"kinds": None, "sources": None, "after": None, "before": None, **filters}
-        values |= {"namespaces": list(namespaces), "embedding": embedding, "limit": limit}
-        return self.run(FOUND, **values), self.run(EXACT, **values)
-
-    def answer(self, namespaces: Sequence[str], embedding: str, limit: int = 10, source: str = "") -> dict[str, Any]:
-        """Return how a search over v1 says that it was found."""
-        body = (
-            "json_build_object('namespaces', %(n)s::text[], 'embedding', %(e)s::json, 'limit', %(l)s::int, "
-            "'source', nullif(%(s)s, ''))"
-        )
-        query = f"select (memory_plugin.v1_search({body}) -> 'search')::jsonb"
-        return dict(self.run(query, n=list(namespaces), e=embedding, l=limit, s=source)[0])
-
-    def copies(self) -> tuple[int, int]:
-        """Return how many rows should have a copy and do not have just it, and how many copies have no row."""
-        return tuple(
-            self.run(
-                """
-            select array[
-                count(*) filter (where r.id is not null and (v.id is null or
-                    (v.kind, v.source, v.expires_at, v.created_at)
-                        is distinct from (r.kind, r.source, r.expires_at, r.created_at)
-                    or 1 - (subvector(v.embedding, 1, {dimensions}) operator({vector}.<#>)
-                        l2_normalize(r.embedding)::{vector}.halfvec) * -1 > 0.01)),
-                count(*) filter (where r.id is null)
-            ]
-            from (select * from memory_plugin.memory_records where embedding is not null) as r
-            full join memory_plugin.memory_vectors as v on v.namespace = r.namespace and v.id = r.id
-        """.replace("subvector", "{vector}.subvector").replace("l2_normalize", "{vector}.l2_normalize")
-            )[0]
-        )
-
-
-def recall(found: list[str], exact: list[str]) -> float:
-    """Return how much of the exact answer was found."""
-    assert len(found) == len(set(found)) == len(exact)
-    return len(set(found) & set(exact)) / len(exact) if exact else 1
+from semantic_store import DIMENSIONS, FILL, LARGE, MIDDLING, SIZES, SMALL, Store, recall
 
 
 @pytest.fixture(scope="module")
@@ -475,36 +340,6 @@ def test_whoever_may_write_memories_need_not_have_a_right_on_the_copy(
         assert filled.copies() == (0, 0)
 
 
-@pytest.mark.servers("any")
-@pytest.mark.parametrize("dimensions", [1, 384, 3072, 3982, 4000])
-def test_a_store_of_any_dimensions_searches(empty_database: str, dimensions: int) -> None:
-    install(empty_database, dimensions=dimensions)
-    with psycopg.connect(empty_database, autocommit=True, prepare_threshold=None) as connection:
-        store = Store(connection, dimensions)
-        store.fill(SMALL, 30)
-        if dimensions > 1:
-            for number in (3, 4, 8):
-                found, exact = store.both([SMALL], store.embedding(SMALL, number))
-                assert found == exact
-        else:
-            assert len(store.both([SMALL], "[1]", 100)[0]) == 22
-        assert store.copies() == (0, 0) or dimensions == 1
-    assert api.verify_store(settings_for(empty_database)).differences == ()
-
-
-@pytest.mark.servers("any")
-def test_a_wide_store_searches_a_large_namespace_through_the_graph(empty_database: str) -> None:
-    install(empty_database, dimensions=3072)
-    with psycopg.connect(empty_database, autocommit=True, prepare_threshold=None) as connection:
-        store = Store(connection, 3072)
-        with store.bulk():
-            store.fill(LARGE, 2000)
-        embedding = store.embedding(LARGE, 3)
-        assert store.answer([LARGE], embedding)["exact"] is False
-        assert recall(*store.both([LARGE], embedding)) >= 0.9
-        assert recall(*store.both([LARGE], embedding, kinds=["checkpoint"])) == 1
-
-
 class TestWithoutIterativeScan:
     """pgvector 0.7 ends a walk with the first rows; a server's own cannot be had here, so the setting is taken away."""
 
@@ -521,90 +356,3 @@ class TestWithoutIterativeScan:
         for filters in ({}, {"kinds": ["checkpoint"]}, {"sources": ["user"]}):
             shares = [recall(*filled.both([LARGE], filled.embedding(*query), 10, **filters)) for query in QUERIES]
             assert sum(shares) / len(shares) >= 0.97, shares
-
-
-@pytest.mark.servers("any")
-@pytest.mark.parametrize("ends", ["during the copy", "during the index"])
-def test_an_install_that_is_killed_in_the_middle_goes_on_where_it_was(empty_database: str, ends: str) -> None:
-    install(empty_database, dimensions=DIMENSIONS)
-    with psycopg.connect(empty_database, autocommit=True, prepare_threshold=None) as connection:
-        store = Store(connection, DIMENSIONS)
-        with store.bulk():
-            store.fill(LARGE, 6000)
-        undo(connection)
-        program = subprocess.Popen(
-            [*MEMORY_PLUGIN, "install", "--database-url", empty_database],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        wanted = {
-            "during the copy": "select coalesce(pg_relation_size(to_regclass('memory_plugin.memory_vectors')), 0)",
-            "during the index": "select count(*)::int from pg_stat_progress_create_index p "
-            "join pg_class c on c.oid = p.index_relid where c.relname = 'memory_vectors_embedding'",
-        }[ends]
-        deadline = time.monotonic() + 60
-        while not connection.execute(wanted.encode()).fetchone()[0]:  # type: ignore[index]
-            assert program.poll() is None, program.stdout.read()  # type: ignore[union-attr]
-            assert time.monotonic() < deadline
-        program.kill()
-        program.communicate()
-        connection.execute(
-            "select pg_terminate_backend(pid, 10000) from pg_stat_activity "
-            "where datname = current_database() and pid <> pg_backend_pid()"
-        )
-        assert rows(empty_database, "select from memory_plugin.schema_migrations where name = '006_vectors'") == []
-        # Between the two runs the store is written to, as it was before.
-        store.fill(MIDDLING, 40)
-        store.run("delete from memory_plugin.memory_records where namespace = %(n)s and kind = 'summary'", n=LARGE)
-        install(empty_database)
-        assert store.copies() == (0, 0)
-        found, exact = store.both([LARGE], store.embedding(LARGE, 4))
-        assert recall(found, exact) >= 0.9
-    assert api.verify_store(settings_for(empty_database)).differences == ()
-
-
-@pytest.mark.servers("any")
-def test_the_copy_is_made_beside_writers_who_never_wait_a_second(empty_database: str) -> None:
-    install(empty_database, dimensions=DIMENSIONS)
-    with psycopg.connect(empty_database, autocommit=True, prepare_threshold=None) as connection:
-        store = Store(connection, DIMENSIONS)
-        with store.bulk():
-            store.fill(LARGE, 4000)
-        undo(connection)
-        # A transaction that holds a row, and so the table against the trigger, for a while.
-        with psycopg.connect(empty_database) as holder:
-            holder.execute("update memory_plugin.memory_records set pin = true where content = 'memory 3100'")
-            program = subprocess.Popen(
-                [*MEMORY_PLUGIN, "install", "--database-url", empty_database],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-            waits, number = [], 0
-            while program.poll() is None:
-                number += 1
-                began = time.monotonic()
-                store.run(
-                    "update memory_plugin.memory_records set kind = 'fact' where id = md5(%(n)s || %(i)s)::uuid "
-                    "and namespace = %(n)s",
-                    n=LARGE,
-                    i=str(number % 4000 + 1) if number % 4000 != 3099 else "1",
-                )
-                waits.append(time.monotonic() - began)
-                if number == 400:
-                    holder.commit()
-            said = program.communicate()[0]
-        assert program.returncode == 0, said
-        assert max(waits) < 1, max(waits)
-        assert store.copies() == (0, 0)
-
-
-MEMORY_PLUGIN = (sys.executable, "-c", "from memory_plugin.installer.cli import main; main()")
-
-
-def undo(connection: Connection) -> None:
-    """Bring a store back to before the copy."""
-    connection.execute("drop table memory_plugin.memory_vectors cascade")
-    connection.execute("drop function memory_plugin._mirror_vector() cascade")
-    connection.execute("drop function memory_plugin._steered cascade")
-    connection.execute("delete from memory_plugin.schema_migrations where name in ('006_vectors', '010_live_vectors')")

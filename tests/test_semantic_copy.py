@@ -1,0 +1,127 @@
+"""The copy of the embeddings: of any dimensions, made beside writers, gone on with after a kill."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+
+import psycopg
+import pytest
+
+from fixtures.installing import MEMORY_PLUGIN, install, rows, settings_for
+from memory_plugin.installer import api
+from semantic_store import DIMENSIONS, LARGE, MIDDLING, SMALL, Connection, Store, recall
+
+
+@pytest.mark.servers("any")
+@pytest.mark.parametrize("dimensions", [1, 384, 3072, 3982, 4000])
+def test_a_store_of_any_dimensions_searches(empty_database: str, dimensions: int) -> None:
+    install(empty_database, dimensions=dimensions)
+    with psycopg.connect(empty_database, autocommit=True, prepare_threshold=None) as connection:
+        store = Store(connection, dimensions)
+        store.fill(SMALL, 30)
+        if dimensions > 1:
+            for number in (3, 4, 8):
+                found, exact = store.both([SMALL], store.embedding(SMALL, number))
+                assert found == exact
+        else:
+            assert len(store.both([SMALL], "[1]", 100)[0]) == 22
+        assert store.copies() == (0, 0) or dimensions == 1
+    assert api.verify_store(settings_for(empty_database)).differences == ()
+
+
+@pytest.mark.servers("any")
+def test_a_wide_store_searches_a_large_namespace_through_the_graph(empty_database: str) -> None:
+    install(empty_database, dimensions=3072)
+    with psycopg.connect(empty_database, autocommit=True, prepare_threshold=None) as connection:
+        store = Store(connection, 3072)
+        with store.bulk():
+            store.fill(LARGE, 2000)
+        embedding = store.embedding(LARGE, 3)
+        assert store.answer([LARGE], embedding)["exact"] is False
+        assert recall(*store.both([LARGE], embedding)) >= 0.9
+        assert recall(*store.both([LARGE], embedding, kinds=["checkpoint"])) == 1
+
+
+@pytest.mark.servers("any")
+@pytest.mark.parametrize("ends", ["during the copy", "during the index"])
+def test_an_install_that_is_killed_in_the_middle_goes_on_where_it_was(empty_database: str, ends: str) -> None:
+    install(empty_database, dimensions=DIMENSIONS)
+    with psycopg.connect(empty_database, autocommit=True, prepare_threshold=None) as connection:
+        store = Store(connection, DIMENSIONS)
+        with store.bulk():
+            store.fill(LARGE, 6000)
+        undo(connection)
+        program = subprocess.Popen(
+            [*MEMORY_PLUGIN, "install", "--database-url", empty_database],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        wanted = {
+            "during the copy": "select coalesce(pg_relation_size(to_regclass('memory_plugin.memory_vectors')), 0)",
+            "during the index": "select count(*)::int from pg_stat_progress_create_index p "
+            "join pg_class c on c.oid = p.index_relid where c.relname = 'memory_vectors_embedding'",
+        }[ends]
+        deadline = time.monotonic() + 60
+        while not connection.execute(wanted.encode()).fetchone()[0]:  # type: ignore[index]
+            assert program.poll() is None, program.stdout.read()  # type: ignore[union-attr]
+            assert time.monotonic() < deadline
+        program.kill()
+        program.communicate()
+        connection.execute(
+            "select pg_terminate_backend(pid, 10000) from pg_stat_activity "
+            "where datname = current_database() and pid <> pg_backend_pid()"
+        )
+        assert rows(empty_database, "select from memory_plugin.schema_migrations where name = '006_vectors'") == []
+        # Between the two runs the store is written to, as it was before.
+        store.fill(MIDDLING, 40)
+        store.run("delete from memory_plugin.memory_records where namespace = %(n)s and kind = 'summary'", n=LARGE)
+        install(empty_database)
+        assert store.copies() == (0, 0)
+        found, exact = store.both([LARGE], store.embedding(LARGE, 4))
+        assert recall(found, exact) >= 0.9
+    assert api.verify_store(settings_for(empty_database)).differences == ()
+
+
+@pytest.mark.servers("any")
+def test_the_copy_is_made_beside_writers_who_never_wait_a_second(empty_database: str) -> None:
+    install(empty_database, dimensions=DIMENSIONS)
+    with psycopg.connect(empty_database, autocommit=True, prepare_threshold=None) as connection:
+        store = Store(connection, DIMENSIONS)
+        with store.bulk():
+            store.fill(LARGE, 4000)
+        undo(connection)
+        # A transaction that holds a row, and so the table against the trigger, for a while.
+        with psycopg.connect(empty_database) as holder:
+            holder.execute("update memory_plugin.memory_records set pin = true where content = 'memory 3100'")
+            program = subprocess.Popen(
+                [*MEMORY_PLUGIN, "install", "--database-url", empty_database],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            waits, number = [], 0
+            while program.poll() is None:
+                number += 1
+                began = time.monotonic()
+                store.run(
+                    "update memory_plugin.memory_records set kind = 'fact' where id = md5(%(n)s || %(i)s)::uuid "
+                    "and namespace = %(n)s",
+                    n=LARGE,
+                    i=str(number % 4000 + 1) if number % 4000 != 3099 else "1",
+                )
+                waits.append(time.monotonic() - began)
+                if number == 400:
+                    holder.commit()
+            said = program.communicate()[0]
+        assert program.returncode == 0, said
+        assert max(waits) < 1, max(waits)
+        assert store.copies() == (0, 0)
+
+
+def undo(connection: Connection) -> None:
+    """Bring a store back to before the copy."""
+    connection.execute("drop table memory_plugin.memory_vectors cascade")
+    connection.execute("drop function memory_plugin._mirror_vector() cascade")
+    connection.execute("drop function memory_plugin._steered cascade")
+    connection.execute("delete from memory_plugin.schema_migrations where name in ('006_vectors', '010_live_vectors')")

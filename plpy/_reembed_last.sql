@@ -14,7 +14,7 @@ $plpython$;
 
 comment on function memory_plugin._reembed_last(double precision) is
 'Fetch the second vectors of memories written a moment ago, in the caller''s transaction, which keeps writers out: a '
-'step of memory-plugin reembed. p_seconds: it begins nothing after so long. Returns how many were stored; none where the '
-'provider fails. Source: plpy/reembed.py.';
+'step of memory-plugin reembed. p_seconds: it begins nothing after so long. Returns how many were stored; none where '
+'the provider fails. Source: plpy/reembed.py.';
 
 revoke all on function memory_plugin._reembed_last(double precision) from public;

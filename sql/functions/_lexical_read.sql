@@ -14,13 +14,18 @@ create or replace function memory_plugin._lexical_read(
 )
 language plpgsql stable parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
+-- Either the words lead, through their index, or the newest come first, along theirs. Of many words, or a large
+-- namespace, the planner would rather read or sort all there is.
+set enable_seqscan = off
+set enable_sort = off
 as $function$
 declare
     v_counts text;
     v_weights text;
     v_score text;
     v_names text;
-    -- So far back, of all namespaces together, memories are looked at that need not match.
+    -- So far back, of all namespaces together, the words of memories are looked at that need not match; and four times
+    -- as far for those of the kinds, sources and times that are wanted.
     c_far constant integer := 100000;
     v_live constant text := '(r.expires_at is null or r.expires_at > now())';
     v_from text;
@@ -61,10 +66,12 @@ begin
         when p_newest then
             'unnest($1) as n (name) cross join (values (true), (false)) as p (pin) cross join lateral ('
             '    select r.* from ('
-            '        select r.* from memory_plugin.memory_records as r '
-            '        where r.namespace = n.name and r.pin = p.pin and ' || v_live ||
-            '            and r.created_at > coalesce($5, ''-infinity'') and r.created_at < coalesce($6, ''infinity'') '
-            '        order by r.created_at desc, r.id limit $14'
+            '        select r.* from ('
+            '            select r.* from memory_plugin.memory_records as r '
+            '            where r.namespace = n.name and r.pin = p.pin and ' || v_live ||
+            '                and r.created_at > coalesce($5, ''-infinity'') and r.created_at < coalesce($6, ''infinity'') '
+            '            order by r.created_at desc, r.id limit 4 * $14'
+            '        ) as r where ($3 is null or r.kind = any ($3)) and ($4 is null or r.source = any ($4)) limit $14'
             '    ) as r where r.content_tsv @@ $2 and ' || v_wanted || ' limit $11'
             ') as r '
         else

@@ -31,20 +31,39 @@ declare
     v_shares double precision[];
     v_rest double precision;
     v_read integer;
-    v_must boolean := coalesce(querytree(p_plan.required), '') not in ('', 'T');
+    v_must constant boolean := coalesce(querytree(p_plan.required), '') not in ('', 'T');
+    -- Of each term that is a phrase, and of what must occur, the words alone, in memories that are read for the phrase.
+    v_wide constant tsquery[] := array(
+        select case when numnode(u.term) > 1 then _lexical_wide(u.term) end
+        from unnest(
+            p_plan.terms || case when v_must then querytree(p_plan.required)::tsquery else p_plan.terms[1] end
+        ) with ordinality as u (term, place)
+        order by u.place
+    );
+    v_reads double precision[];
+    v_reads_must double precision;
+    -- Reading a memory for a phrase takes 5 to 8 microseconds.
+    c_reads constant integer := 60000;
     v_level integer := 1;
     v_threshold double precision;
     v_share double precision := 1;
 begin
     plan := p_plan;
-    v_corpus := _lexical_sample(p_namespaces, p_plan.terms, v_exact_rows);
+    v_corpus := _lexical_sample(p_namespaces, p_plan.terms || v_wide, v_exact_rows);
     plan.average_length := v_corpus.average_length;
     exact := v_corpus.counted;
     v_budget := case when exact then 15000 else 5000 end;
-    foreach v_threshold in array v_corpus.shares loop
+    v_shares := v_corpus.shares[:cardinality(p_plan.terms)];
+    v_reads := array(
+        select case when exact then 0 else u.share * v_corpus.total end
+        from unnest(v_corpus.shares[cardinality(p_plan.terms) + 1:]) with ordinality as u (share, place) order by u.place
+    );
+    v_reads_must := v_reads[cardinality(v_reads)];
+    v_reads := v_reads[:cardinality(v_reads) - 1];
+    foreach v_threshold in array v_shares loop
         v_share := v_share * (1 - v_threshold);
     end loop;
-    if v_corpus.total * (1 - v_share) < v_budget then
+    if v_corpus.total * (1 - v_share) < v_budget and (exact or not c_reads < any (v_reads)) then
         -- Few enough to read them all, and their words are counted on the way.
         v_found := _lexical_read(
             p_namespaces, plan, p_filter, p_limit, v_corpus.total,
@@ -60,18 +79,36 @@ begin
 
     v_counts := _lexical_count(
         p_namespaces, plan.terms,
-        array(select exact or s.share * v_corpus.total <= 3000 from unnest(v_corpus.shares) as s (share))
+        array(
+            select exact or (s.share * v_corpus.total <= 3000 and s.reads <= c_reads)
+            from unnest(v_shares, v_reads) as s (share, reads)
+        ),
+        v_shares
     );
     select
-        array_agg(ln((v_corpus.total + 1) / (c.n + 0.5)) order by c.place), array_agg(c.place order by c.n, c.place),
-        array_agg(c.n / v_corpus.total order by c.n, c.place)
+        array_agg(ln((v_corpus.total + 1) / (c.n + 0.5)) order by c.place),
+        array_agg(c.place order by greatest(c.n, c.reads), c.place),
+        array_agg(least(greatest(c.n, c.reads) / v_corpus.total, 1) order by greatest(c.n, c.reads), c.place)
     into plan.weights, v_order, v_rows
     from (
-        select u.place, least(coalesce(u.n, u.share * v_corpus.total), v_corpus.total) as n
-        from unnest(v_counts, v_corpus.shares) with ordinality as u (n, share, place)
+        select
+            u.place,
+            -- A phrase that was not counted: one in a thousand of the memories with its words, if none was drawn.
+            least(coalesce(u.n, greatest(u.share * v_corpus.total, u.reads / 1000)), v_corpus.total) as n,
+            u.reads
+        from unnest(v_counts, v_shares, v_reads) with ordinality as u (n, share, reads, place)
     ) as c;
 
-    if v_must and (_lexical_count(p_namespaces, array[plan.required], '{true}'))[1] < v_budget then
+    if v_must and not exact and v_reads_must > c_reads then
+        -- Too many to look for the phrase in all of them.
+        v_found := _lexical_read(
+            p_namespaces, plan, p_filter, p_limit, v_corpus.total, plan.required, greatest(500, 10 * p_limit), true
+        );
+        candidates := v_found.candidates;
+        scored := v_found.scored;
+        return;
+    end if;
+    if v_must and (_lexical_count(p_namespaces, array[plan.required], '{true}', '{0}'))[1] < v_budget then
         -- What must occur is in few of them.
         v_found := _lexical_read(
             p_namespaces, plan, p_filter, p_limit, v_corpus.total, plan.required, 2 * v_budget, false
@@ -115,6 +152,13 @@ begin
     end if;
     while v_level < cardinality(v_levels) and v_rows[v_level + 1] <= v_budget
         and (not exact or v_rows[v_level] < greatest(1000, 20 * p_limit))
+    loop
+        v_level := v_level + 1;
+    end loop;
+    -- Many are read once rather than twice, if those that may have to follow are few.
+    v_share := v_rows[v_level];
+    while exact and v_share > 10000 and v_level < cardinality(v_levels)
+        and v_rows[v_level + 1] <= least(v_budget, 1.3 * v_share)
     loop
         v_level := v_level + 1;
     end loop;

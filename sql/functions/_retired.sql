@@ -27,6 +27,8 @@ drop function if exists memory_plugin._lexical_read(
     text[], memory_plugin._lexical_plan, memory_plugin._filter, integer, double precision, tsquery, integer
 );
 
+drop function if exists memory_plugin._lexical_count(text[], tsquery[], boolean[]);
+
 drop function if exists memory_plugin._semantic_scan(
     text[], @extschema:vector@.halfvec, memory_plugin._filter, integer
 );

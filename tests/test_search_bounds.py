@@ -163,3 +163,29 @@ def test_pages_of_chance_tell_what_a_large_namespace_holds(conn: psycopg.Connect
     assert total == pytest.approx(6000, rel=0.1)
     assert average_length == pytest.approx(2.25, rel=0.1)
     assert shares == pytest.approx([1.0, 0.25, 0.0], abs=0.05)
+
+
+@pytest.mark.servers("any")
+def test_in_a_very_large_namespace_what_is_rare_is_found_far_back_or_the_answer_is_not_exact(
+    conn: psycopg.Connection[Any],
+) -> None:
+    # Both words in each, side by side in a few: the newest of these stand among the newest 100,000, the oldest do not.
+    fill(
+        conn,
+        "custom:large",
+        160_000,
+        "case when mod(i, 50000) = 7 then 'alpha beta' else 'alpha or beta' end || ' gamma' || mod(i, 100)",
+        kind="case when i between 20001 and 20040 then 'checkpoint' else 'fact' end",
+    )
+    conn.execute("analyze memory_plugin.memory_records")
+    found, told = answer(conn, "custom:large", query='"alpha beta"', limit=10)
+    assert found == ["alpha beta gamma7"] * 2
+    assert told["exact"] is False
+    # Beside a word that few have, a phrase is looked for in those few.
+    found, _ = answer(conn, "custom:large", query='"alpha beta" gamma7', limit=10)
+    assert found[0] == "alpha beta gamma7"
+    # A kind that no new memory is of.
+    found, told = answer(conn, "custom:large", query="alpha gamma7", limit=20, kinds=["checkpoint"])
+    assert len(found) == 20
+    assert "gamma7" in found[0]
+    assert told["exact"] is False

@@ -36,20 +36,24 @@ def answer(conn: psycopg.Connection[Any], namespace: str, **asked: object) -> tu
 
 
 @pytest.mark.servers("any")
-def test_words_that_nearly_every_memory_holds_still_fill_the_answer(conn: psycopg.Connection[Any]) -> None:
+@pytest.mark.parametrize(("rows", "rare", "exact"), [(61_000, 4, True), (125_000, 7, False)])
+def test_words_that_nearly_every_memory_holds_still_fill_the_answer(
+    conn: psycopg.Connection[Any], rows: int, rare: int, exact: bool
+) -> None:
     fill(
         conn,
         "custom:common",
-        61_000,
+        rows,
         "'commonword' || case when mod(i, 20000) = 7 then ' zebra' else '' end",
         kind="case when mod(i, 1000) = 9 then 'checkpoint' else 'fact' end",
     )
     conn.execute("analyze memory_plugin.memory_records")
     found, told = answer(conn, "custom:common", query="zebra commonword", limit=10)
-    assert found == ["commonword zebra"] * 4 + ["commonword"] * 6
+    assert found == ["commonword zebra"] * rare + ["commonword"] * (10 - rare)
+    assert told["exact"] is exact
     found, told = answer(conn, "custom:common", query="zebra commonword", limit=20, kinds=["checkpoint"])
     assert found == ["commonword"] * 20
-    assert told["exact"] is False
+    assert told["exact"] is exact
     found, _ = answer(conn, "custom:common", query="zebra commonword", limit=20, created_before="2026-01-01T00:00:06Z")
     assert found == ["commonword"] * 5
 

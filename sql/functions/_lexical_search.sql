@@ -17,7 +17,7 @@ as $function$
 declare
     v_start timestamptz;
     -- Up to this many memories everything is counted; beyond, common words are estimated from a sample.
-    v_exact_rows constant integer := 150000;
+    v_exact_rows constant integer := 120000;
     -- Reading a memory's words takes 5 to 15 microseconds.
     v_budget integer;
     v_corpus record;
@@ -148,7 +148,7 @@ begin
 
     -- First the memories that could score best; then, down to the score of the last one of the answer, all others.
     if exact then
-        v_budget := 60000;
+        v_budget := v_exact_rows;
     end if;
     while v_level < cardinality(v_levels) and v_rows[v_level + 1] <= v_budget
         and (not exact or v_rows[v_level] < greatest(1000, 20 * p_limit))
@@ -170,11 +170,13 @@ begin
         );
         v_threshold := coalesce((v_found.candidates[p_limit]).score, 0) - v_rest;
         exit when v_pass = 2 or v_level = cardinality(v_levels) or v_threshold > v_levels[v_level + 1];
-        -- On a slow machine, or from a cold cache, less is read.
-        v_budget := least(
-            v_budget,
-            v_found.scored * 0.6 / greatest(extract(epoch from clock_timestamp() - v_start)::double precision, 0.001)
-        );
+        -- On a slow machine, or from a cold cache, less is read. A few rows tell nothing of that.
+        if v_found.scored > 1000 then
+            v_budget := least(
+                v_budget,
+                v_found.scored * 0.9 / greatest(extract(epoch from clock_timestamp() - v_start)::double precision, 0.001)
+            );
+        end if;
         exit when v_rows[v_level + 1] > v_budget;
         while v_level < cardinality(v_levels) and v_threshold <= v_levels[v_level + 1]
             and v_rows[v_level + 1] <= v_budget

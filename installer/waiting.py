@@ -77,9 +77,7 @@ def prepare_transaction(connection: Connection, settings: Settings) -> None:
     connection.execute(f"select {calls}", [text for pair in values.items() for text in pair])
 
 
-def patiently(
-    connection: Connection, settings: Settings, work: Callable[[], object], first_s: float = BRIEF_S
-) -> bool:
+def patiently(connection: Connection, settings: Settings, work: Callable[[], object], first_s: float = BRIEF_S) -> bool:
     """Run `work` in a transaction, or part of one, whose waits for locks are brief; anew while locks are not to be had.
 
     Whoever waits for a table keeps everybody behind him waiting, readers of it too: hence briefly, and again. The wait

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from time import monotonic
 
 import psycopg
@@ -192,6 +193,19 @@ def test_a_connection_that_the_server_ended_is_not_kept(server: Server) -> None:
         assert link.quiet()
         other.execute("select pg_terminate_backend(%s)", [conn.info.backend_pid])
         wait_until(lambda: link._incoming.poll(0), "the end to arrive")
+        assert not link.quiet()
+
+
+@pytest.mark.servers("embedded18")
+def test_a_last_word_is_enough_though_the_end_of_file_is_late(server: Server) -> None:
+    with psycopg.connect(server.url(), autocommit=True) as conn, server.connect() as other:
+        link = Link(conn)
+        other.execute("select pg_terminate_backend(%s)", [conn.info.backend_pid])
+        wait_until(lambda: link._incoming.poll(0), "the end to arrive")
+        with suppress(psycopg.Error):
+            link.pgconn.consume_input()
+        link.pgconn.is_busy()
+        assert link._ended
         assert not link.quiet()
 
 

@@ -37,12 +37,14 @@ class ExpiredError(Exception):
 class Link:
     """A connection, and what it takes to wait on it."""
 
-    __slots__ = ("_both", "_incoming", "born", "conn", "pgconn")
+    __slots__ = ("_both", "_ended", "_incoming", "born", "conn", "pgconn")
 
     def __init__(self, conn: psycopg.Connection) -> None:
         self.conn = conn
         self.pgconn: PGconn = conn.pgconn
         self.born = monotonic()
+        self._ended = False
+        conn.add_notice_handler(self._noticed)
         self._incoming = select.poll()
         self._incoming.register(self.pgconn.socket, select.POLLIN)
         self._both = select.poll()
@@ -57,12 +59,18 @@ class Link:
         """Tell whether an idle connection still stands: a server that ended it has left a message or an end of file."""
         try:
             if not self._incoming.poll(0):
-                return self.usable
-            # A notice or a changed parameter is no reason to drop it.
+                return self.usable and not self._ended
+            # A notice or a changed parameter is no reason to drop it. A last word is, even if the end of file is late.
             self.pgconn.consume_input()
-            return self.usable and not self._incoming.poll(0)
+            self.pgconn.is_busy()
+            return self.usable and not self._ended and not self._incoming.poll(0)
         except psycopg.Error:
             return False
+
+    def _noticed(self, notice: psycopg.errors.Diagnostic) -> None:
+        # What the server says of its own accord, between two statements: libpq takes an error for a notice then.
+        if notice.severity_nonlocalized in ("FATAL", "PANIC"):
+            self._ended = True
 
     def run(self, statement: bytes, parameters: Sequence[bytes], deadline: float) -> bytes:
         """Run a statement that returns one value and return that value's text (b"" for null or void)."""

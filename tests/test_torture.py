@@ -94,6 +94,28 @@ def test_a_part_without_an_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None
     assert (result.kept, "no end" in result.found) == (False, True)
 
 
+def test_the_figures_of_parts_that_were_not_run_stay(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    document = tmp_path / "docs" / "reliability.md"
+    document.write_text(f"before\n{torture.BEGIN}\nold\n{torture.END}\nafter\n")
+    (tmp_path / "results.json").write_text("[]")
+    monkeypatch.setattr(torture, "HERE", tmp_path)
+    monkeypatch.setattr(torture, "ROOT", tmp_path)
+    first = {
+        "load": [torture.Result("load", "slow", kept=False)],
+        "model": [torture.Result("model", "the same", kept=True)],
+    }
+    torture.document(torture.keep(first, "first run"))
+    torture.document(torture.keep({"load": [torture.Result("load", "fast", kept=True)]}, "second run"))
+    text = document.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert [line for line in text.splitlines() if line.startswith("| ")][1:] == [
+        "| model | the same | yes |", "| load | fast | yes |",
+    ]  # fmt: skip
+    assert re.search(r"`first run`, [0-9-]+: model\. `second run`, [0-9-]+: load\.", text)
+
+
 @contextmanager
 def answering(answer: bytes | None, *, cut: bool = False) -> Iterator[tuple[str, int]]:
     """Answer every request with the same bytes; None: with nothing, ever."""

@@ -5,7 +5,8 @@ python torture/run.py [--only NAME,…] [--minutes N] [--memories N] [--cases N]
 
 `make torture` runs all parts: generated requests, sequences beside a model, load, a herd of connections, faults beneath
 writing clients, installs and upgrades killed at their statements. Each runs a server of its own on loopback and removes
-it, and ends by itself. A table goes to standard output, figures to torture/results.json and to docs/reliability.md.
+it, and ends by itself. A table goes to standard output, figures to torture/results.json and to docs/reliability.md;
+those of parts that were not run stay there.
 Status 1 when a promise was not kept.
 """
 
@@ -23,6 +24,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -229,13 +231,31 @@ def table(results: list[Result]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def document(results: list[Result], command: str) -> None:
-    """Put the table into docs/reliability.md, between its marks."""
+def keep(found: dict[str, list[Result]], command: str) -> dict[str, Any]:
+    """Put what came of these parts into results.json, in the place of what came of them before; return all of it."""
+    path = HERE / "results.json"
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    kept = kept if isinstance(kept, dict) else {}
+    on = time.strftime("%Y-%m-%d", time.gmtime())
+    for name, results in found.items():
+        kept[name] = {"command": command, "on": on, "results": [asdict(one) for one in results]}
+    kept = {name: kept[name] for name in PARTS if name in kept}
+    path.write_text(json.dumps(kept, indent=1) + "\n")
+    return kept
+
+
+def document(kept: dict[str, Any]) -> None:
+    """Put the last figures of each part into docs/reliability.md, between its marks."""
     path = ROOT / "docs" / "reliability.md"
     before, _, rest = path.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
-    said = f"`{command}`, on a machine of {os.cpu_count()} cores, {time.strftime('%Y-%m-%d', time.gmtime())}:"
-    path.write_text(f"{before}{BEGIN}\n{said}\n\n{table(results)}{END}{after}")
+    runs: dict[tuple[str, str], list[str]] = {}
+    for name, part in kept.items():
+        runs.setdefault((part["command"], part["on"]), []).append(name)
+    said = [f"`{command}`, {on}: {', '.join(names)}." for (command, on), names in runs.items()]
+    rows = [Result(**one) for part in kept.values() for one in part["results"]]
+    lines = f"On a machine of {os.cpu_count()} cores. {' '.join(said)}"
+    path.write_text(f"{before}{BEGIN}\n{lines}\n\n{table(rows)}{END}{after}")
 
 
 def main() -> int:
@@ -252,11 +272,11 @@ def main() -> int:
     names = options.only.split(",")
     if unknown := set(names) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    results = [result for name in names for result in run(name, options)]
+    found = {name: run(name, options) for name in names}
+    results = [result for part in found.values() for result in part]
     sys.stdout.write(table(results))
     if not options.no_document:
-        (HERE / "results.json").write_text(json.dumps([asdict(one) for one in results], indent=1) + "\n")
-        document(results, " ".join(["python", "torture/run.py", *sys.argv[1:]]))
+        document(keep(found, " ".join(["python", "torture/run.py", *sys.argv[1:]])))
     return 1 if any(one.kept is False for one in results) else 0
 
 

@@ -32,8 +32,10 @@ class FakeCalls(Calls):
         self.let_go = threading.Event()
         self.slow = threading.Event()
         self.statements: list[tuple[bytes, list[bytes]]] = []
+        self.first: list[bool] = []
 
-    def run(self, route: Any, parameters: Any, arrived: float) -> bytes:
+    def run(self, route: Any, parameters: Any, arrived: float, *, first: bool = False) -> bytes:
+        self.first.append(first)
         self.statements.append((route.statement, list(parameters)))
         if b"commit_memories" in route.statement:
             return self.answer(list(parameters))
@@ -86,6 +88,8 @@ def test_those_in_line_share_one_statement_and_each_gets_its_own_answer() -> Non
     )
     assert parameters == [b"a", PLAIN, b"b", PLAIN, b"c", PLAIN]
     assert calls.alone == []
+    # Searches in line for a connection do not keep all of these.
+    assert calls.first == [True, True]
 
 
 @pytest.mark.usefixtures("patient")

@@ -35,13 +35,16 @@ class Calls:
         self._pool = pool
         self._breaker = breaker
 
-    def run(self, route: Route, parameters: Sequence[bytes], arrived: float) -> bytes:
-        """Return the text of the statement's one value; `arrived` is when the request did (monotonic)."""
+    def run(self, route: Route, parameters: Sequence[bytes], arrived: float, *, first: bool = False) -> bytes:
+        """Return the text of the statement's one value; `arrived` is when the request did (monotonic).
+
+        `first` stands before others who wait for a connection: for what is short, and of which there are few at a time.
+        """
         if not self._breaker.admit():
             raise unavailable(_SLOW, "breaker")
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return self._once(route, parameters, arrived)
+                return self._once(route, parameters, arrived, first or route is HEALTH)
             except LostError as lost:
                 if attempt == ATTEMPTS or (lost.sent and not route.reads):
                     raise unavailable(_GONE, "connection_lost") from None
@@ -50,10 +53,10 @@ class Calls:
                     raise refusal(error, reads=route.reads) from None
         raise AssertionError("the last attempt neither answers nor refuses")
 
-    def _once(self, route: Route, parameters: Sequence[bytes], arrived: float) -> bytes:
+    def _once(self, route: Route, parameters: Sequence[bytes], arrived: float, first: bool) -> bytes:
         began = monotonic()
         try:
-            link = self._pool.acquire(arrived + WAIT_SECONDS, first=route is HEALTH)
+            link = self._pool.acquire(arrived + WAIT_SECONDS, first=first)
         except UnreachableError:
             raise unavailable(_GONE, "unreachable") from None
         except SentAwayError:

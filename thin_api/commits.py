@@ -3,9 +3,10 @@
 A commit's transaction costs more than what it writes: a round trip, a flush of the log, two switches between processes.
 So while one is under way others wait in line, and the next transaction takes all of them (`v1_commit_memories`). One
 that is under way for more than LATE, behind a lock or a slow disk, keeps nobody: the next one starts beside it, up to
-as many as there are connections. Each request keeps its own answer: an answer counts only once the transaction is
-committed, and what the statement leaves undone (whatever is not plainly right, or might wait for somebody else) is
-committed by its own thread as if it had come alone. Nobody stands in line longer than PATIENCE.
+as many as there are connections. Whoever leads stands before the searches that wait for a connection: he is quick, and
+many wait for him. Each request keeps its own answer: an answer counts only once the transaction is committed, and what
+the statement leaves undone (whatever is not plainly right, or might wait for somebody else) is committed by its own
+thread as if it had come alone. Nobody stands in line longer than PATIENCE.
 """
 
 from __future__ import annotations
@@ -83,12 +84,14 @@ class Commits:
                 self._overtake()
         if leads:
             try:
-                return self._calls.run(COMMIT, (name, body), arrived)
+                return self._calls.run(COMMIT, (name, body), arrived, first=True)
             finally:
                 self._done(place)
         self._stand(place)
         if place.party:
             try:
+                if len(place.party) == 1:
+                    return self._calls.run(COMMIT, (name, body), arrived, first=True)
                 self._commit(place.party)
             finally:
                 for other in place.party[1:]:
@@ -143,11 +146,10 @@ class Commits:
                 self._leader = None
 
     def _commit(self, party: list[_Place]) -> None:
-        if len(party) == 1:
-            return
         parameters = [text for place in party for text in (place.name, place.body)]
         try:
-            answer = self._calls.run(_TOGETHER[len(party)], parameters, min(place.arrived for place in party))
+            arrived = min(place.arrived for place in party)
+            answer = self._calls.run(_TOGETHER[len(party)], parameters, arrived, first=True)
             answers = list(zip(party, answer.split(b"\n"), strict=True))
         except RefusedError as refused:
             if refused.reason == "42883":

@@ -36,7 +36,7 @@ declare
     v_wide constant tsquery[] := array(
         select case when numnode(u.term) > 1 then _lexical_wide(u.term) end
         from unnest(
-            p_plan.terms || case when v_must then querytree(p_plan.required)::tsquery else p_plan.terms[1] end
+            p_plan.terms || case when v_must then querytree(p_plan.required)::tsquery end
         ) with ordinality as u (term, place)
         order by u.place
     );
@@ -47,6 +47,7 @@ declare
     v_level integer := 1;
     v_threshold double precision;
     v_share double precision := 1;
+    v_first double precision;
 begin
     plan := p_plan;
     v_corpus := _lexical_sample(p_namespaces, p_plan.terms || v_wide, v_exact_rows);
@@ -156,9 +157,9 @@ begin
         v_level := v_level + 1;
     end loop;
     -- Many are read once rather than twice, if those that may have to follow are few.
-    v_share := v_rows[v_level];
-    while exact and v_share > 10000 and v_level < cardinality(v_levels)
-        and v_rows[v_level + 1] <= least(v_budget, 1.3 * v_share)
+    v_first := v_rows[v_level];
+    while exact and v_first > 10000 and v_level < cardinality(v_levels)
+        and v_rows[v_level + 1] <= least(v_budget, 1.3 * v_first)
     loop
         v_level := v_level + 1;
     end loop;

@@ -5,8 +5,8 @@ python bench/compare.py [--server-url URL] [--size tiny|quick|full] [--json FILE
 URL names a database of a server where another may be made, which is dropped at the end; without it an embedded server
 is started for as long. Measured for namespaces of several sizes: recall@10 against the exact answer, rows returned, and
 the median and 95th percentile of at least 200 searches after a warm-up, the systems taking turns in an order that
-changes; then writes of one memory with its embedding; then what recall costs: each setting of plain SQL, and ours. A
-system whose package is not installed is left out by name.
+changes; then writes of one memory with its embedding; then what recall costs: plain SQL by hnsw.ef_search, ours by
+memory_plugin.semantic_reach. A system whose package is not installed is left out by name.
 """
 
 from __future__ import annotations
@@ -45,11 +45,12 @@ class Size:
 
 SIZES = {
     "tiny": Size(16, {10: 3, 200: 2}, 200, searches=10, warm_up=2, commits=5),
-    "quick": Size(384, {10: 20, 100: 48, 1_000: 5, 10_000: 1}, 1_000),
+    "quick": Size(384, {10: 20, 100: 28, 1_000: 4, 5_000: 1}, 5_000),
     "full": Size(384, {10: 50, 100: 195, 1_000: 40, 10_000: 4, 100_000: 1}, 10_000, commits=1000),
 }
 WAYS = ("embedding", "words", "both")
 EF_SEARCH = (10, 20, 40, 80, 160, 400)
+REACH = (40, 60, 100, 200, 400)
 
 
 @dataclass
@@ -128,21 +129,24 @@ def searched(
     return {name: taken.summary() for name, taken in in_turn(able, size.searches, size.warm_up, one).items()}
 
 
-def swept(url: str, ours: System, questions: list[made.Question], size: Size) -> dict[str, list[dict[str, float]]]:
-    """Measure what recall costs: plain SQL at each ef_search, once over and iterating, beside ours as it is."""
+def swept(url: str, questions: list[made.Question], size: Size) -> dict[str, list[dict[str, float]]]:
+    """Measure what recall costs: plain SQL at each ef_search, once over and iterating, and ours at each reach."""
     points: dict[str, list[dict[str, float]]] = {}
+
+    def measured(asked: Sequence[Plain | systems.Ours], setting: int) -> None:
+        for name, figures in searched(asked, questions, size).items():
+            points.setdefault(name, []).append({"setting": setting, **figures})
+        for system in asked:
+            system.conn.close()
+
     for ef_search in EF_SEARCH:
-        asked = [Plain(url, "plain SQL", {"hnsw.ef_search": str(ef_search)})]
+        asked: list[Plain | systems.Ours] = [Plain(url, "plain SQL", {"hnsw.ef_search": str(ef_search)})]
         if systems.iterates(asked[0].conn):
             iterating = {"hnsw.ef_search": str(ef_search), "hnsw.iterative_scan": "relaxed_order"}
             asked.append(Plain(url, "plain SQL, iterative scan", iterating))
-        for name, figures in searched([*asked, ours], questions, size).items():
-            points.setdefault(name, []).append({"ef_search": ef_search, **figures})
-        for system in asked:
-            system.conn.close()
-    # Ours chooses by itself: the median of the rounds.
-    rounds = points.pop(ours.name)
-    points[ours.name] = [{key: statistics.median(of[key] for of in rounds) for key in rounds[0] if key != "ef_search"}]
+        measured(asked, ef_search)
+    for reach in REACH:
+        measured([systems.Ours(url, {"memory_plugin.semantic_reach": str(reach)})], reach)
     return points
 
 
@@ -180,7 +184,7 @@ def measure(server_url: str, size: Size, say: Callable[[str], object]) -> dict[s
                     [*loaded, *others] if way == "embedding" else loaded, asked, size, way
                 )
         say("recall against latency")
-        result["swept"] = {"rows": size.swept, "points": swept(url, loaded[0], questions[size.swept], size)}
+        result["swept"] = {"rows": size.swept, "points": swept(url, questions[size.swept], size)}
         say("commits")
         written = made.make({size.commits + size.warm_up: 1}, size.dimensions, seed=3)
 

@@ -97,9 +97,9 @@ def recall(result: dict[str, Any]) -> Figure:
     for name in _order(result["swept"]["points"]):
         points = result["swept"]["points"][name]
         axes.plot([p["recall"] for p in points], [p["p50_ms"] for p in points], label=name, **_style(name))
-        for point in points if name != OURS else []:
+        for point in points:
             axes.annotate(
-                str(point["ef_search"]),
+                str(point["setting"]),
                 (point["recall"], point["p50_ms"]),
                 textcoords="offset points",
                 xytext=(0, 6),
@@ -115,7 +115,8 @@ def recall(result: dict[str, Any]) -> Figure:
     axes.set_xlabel("recall@10")
     axes.set_ylabel("median latency, ms")
     axes.set_title(
-        f"A namespace of {size:,} of {result['rows']:,} memories; small figures: hnsw.ef_search", fontsize=10
+        f"A namespace of {size:,} of {result['rows']:,} memories; small figures: ef_search, of ours semantic_reach",
+        fontsize=10,
     )
     _bare(axes)
     axes.legend(frameon=False, fontsize=8)

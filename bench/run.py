@@ -69,7 +69,7 @@ BENCHES = (
         ("--database-url", "{store}"),
         {
             "tiny": ("--requests", "20", "--seconds", "0.1"),
-            "quick": ("--requests", "500", "--seconds", "1"),
+            "quick": ("--requests", "400", "--seconds", "0.7"),
             "full": ("--requests", "5000"),
         },
         dimensions=1536,
@@ -80,7 +80,7 @@ BENCHES = (
         (*COMMON, "--yardstick", "{yardstick}"),
         {
             "tiny": ("--rows", "2000", "--dimensions", "64", "--seconds", "0.2", "--rounds", "1"),
-            "quick": ("--seconds", "1", "--rounds", "3"),
+            "quick": ("--rows", "10000", "--seconds", "0.7", "--rounds", "3"),
             "full": ("--rows", "100000", "--seconds", "5", "--rounds", "7"),
         },
     ),

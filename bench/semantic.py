@@ -48,7 +48,7 @@ TABLES: dict[str, list[tuple[int, list[tuple[int, int]]]]] = {
     ],
 }
 QUESTIONS = {"tiny": 5, "quick": 25, "full": 200}
-COMMITS = {"tiny": 100, "quick": 500, "full": 1000}
+COMMITS = {"tiny": 100, "quick": 200, "full": 1000}
 # Questions of each class that are asked before any is timed.
 WARM_UP = 5
 LIVE = "(r.expires_at is null or r.expires_at > now())"

@@ -52,6 +52,12 @@ def connect(url: str) -> psycopg.Connection[Any]:
     return psycopg.connect(url, autocommit=True, prepare_threshold=None)
 
 
+def put(conn: psycopg.Connection[Any], settings: dict[str, str]) -> None:
+    """Set what a system is measured with."""
+    for key, value in settings.items():
+        conn.execute("select set_config(%s, %s, false)", [key, value])
+
+
 def numbers(found: list[tuple[Any, ...]]) -> list[int]:
     """Return the row numbers of ids."""
     return [uuid.UUID(str(row[0])).int for row in found]
@@ -86,9 +92,10 @@ class Ours:
 
     name = "memory-plugin"
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, settings: dict[str, str] | None = None) -> None:
         self.conn = connect(url)
         self.about = "select … from memory_plugin.search(array[…], embedding => …)"
+        put(self.conn, settings or {})
 
     def load(self) -> None:
         """Take over the rows of bench_rows."""
@@ -135,8 +142,7 @@ class Plain:
         self.name = name
         self.about = "; ".join([*(f"set {key} = {value}" for key, value in (settings or {}).items()), by]).strip("; ")
         self.conn = connect(url)
-        for key, value in (settings or {}).items():
-            self.conn.execute("select set_config(%s, %s, false)", [key, value])
+        put(self.conn, settings or {})
 
     def load(self) -> None:
         """Take over the rows of bench_rows."""

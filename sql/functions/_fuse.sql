@@ -18,8 +18,7 @@ as $function$
 declare
     v_rows _scored[];
     -- A turn of a conversation is often found by the turn beside it.
-    v_neighbour_weight double precision :=
-        coalesce(nullif(current_setting('memory_plugin.neighbour_weight', true), '')::double precision, 0.3);
+    v_neighbour_weight constant double precision := _setting('neighbour_weight', 0.3, 0, 10);
     v_terms integer := cardinality(p_plan.terms);
     -- Those beside the first of each arm are looked for: a look takes longer than all else that is done for a memory.
     c_near constant integer := 50;
@@ -65,11 +64,12 @@ begin
     pool as materialized (
         select
             k.namespace, k.id, max(k.lexical) as lexical, max(k.lexical_rank) as lexical_rank,
-            max(k.semantic_rank) as semantic_rank, bool_or(k.listed) as listed
+            max(k.semantic) as semantic, max(k.semantic_rank) as semantic_rank, bool_or(k.listed) as listed
         from (
-            select l.namespace, l.id, l.lexical, l.lexical_rank, l.semantic_rank, true as listed from listed as l
+            select l.namespace, l.id, l.lexical, l.lexical_rank, l.semantic, l.semantic_rank, true as listed
+            from listed as l
             union all
-            select n.namespace, n.other, null, null, null, false from neighbours as n
+            select n.namespace, n.other, null, null, null, null, false from neighbours as n
         ) as k
         group by k.namespace, k.id
     ),
@@ -77,7 +77,7 @@ begin
     texts as materialized (
         select
             p.namespace, p.id, p.lexical, p.lexical_rank, p.semantic_rank, p.listed,
-            1 - (r.embedding operator(@extschema:vector@.<=>) p_embedding) as semantic,
+            coalesce(p.semantic, 1 - (r.embedding operator(@extschema:vector@.<=>) p_embedding)) as semantic,
             case when p.lexical is null and v_terms > 0 then ts_delete(r.content_tsv, '') end as words,
             case when p.lexical is null and p_plan.grams <> '{}' then lower(r.content) end as letters
         from pool as p

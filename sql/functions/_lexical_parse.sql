@@ -50,8 +50,8 @@ declare
         octet_length(v_text) = char_length(v_text) or getdatabaseencoding() <> 'UTF8' or v_text !~ v_run;
 begin
     -- Memories are short, and a longer one rather says more than the same again: length counts less than is usual.
-    v_plan.k1 := coalesce(nullif(current_setting('memory_plugin.bm25_k1', true), '')::double precision, 1.2);
-    v_plan.b := coalesce(nullif(current_setting('memory_plugin.bm25_b', true), '')::double precision, 0.3);
+    v_plan.k1 := _setting('bm25_k1', 1.2, 0.01, 100);
+    v_plan.b := _setting('bm25_b', 0.3, 0, 1);
 
     if v_text ~ '["-]' then
         -- What is excluded goes; a phrase stays, whatever stands in it.

@@ -17,6 +17,10 @@ set jit = off
 as $function$
 declare
     v_hits memory_hit[];
+    -- Where age changes nothing, what ranks behind the page by its score need not be fetched.
+    v_last constant double precision := case when p_recency_half_life is null then (
+        select s.score from unnest(p_rows) as s order by s.score desc limit 1 offset p_limit + p_offset - 1
+    ) end;
 begin
     with aged as (
         select
@@ -27,6 +31,7 @@ begin
                 least(greatest(extract(epoch from now() - r.created_at), 0)::double precision / p_recency_half_life, 900)
             ) end as recency
         from unnest(p_rows) as s inner join memory_records as r on s.namespace = r.namespace and s.id = r.id
+        where v_last is null or s.score >= v_last
     ),
 
     page as (

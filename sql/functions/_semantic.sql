@@ -20,7 +20,11 @@ declare
     -- The copy is in half precision: what is close to the last place is measured again.
     v_spare constant integer := p_limit + 10;
     v_reach constant integer := least(
-        greatest(case when p_filter.kinds is null then 60 else 100 end, v_spare + v_spare / 4), 1000
+        greatest(
+            _setting('semantic_reach', case when p_filter.kinds is null then 60 else 100 end, 40, 1000)::integer,
+            v_spare + v_spare / 4
+        ),
+        1000
     );
     v_sized record;
     v_compared text[];
@@ -51,7 +55,7 @@ begin
         end if;
         v_rows := null;
     elsif v_sized.large <> '{}' then
-        v_settings := _graph_settings(v_reach, greatest(2000, 4 * v_spare));
+        v_settings := _graph_settings(v_reach, greatest(2000, 4 * v_spare, 4 * v_reach));
         foreach v_name in array v_sized.large loop
             v_part := _semantic_graph(
                 array[v_name], v_unit, _steered(p_embedding, v_name, p_filter.kinds, '{10,4}'), p_filter, v_spare

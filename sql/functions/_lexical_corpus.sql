@@ -39,6 +39,41 @@ $function$;
 comment on function memory_plugin._lexical_planned(text[]) is
     'How many memories the planner expects in the namespaces, from the statistics of the last analyze.';
 
+create or replace function memory_plugin._lexical_lengths(
+    p_namespaces text[], p_most integer,
+    out names text[], out memories bigint[], out total double precision, out average double precision, out counted boolean
+)
+language plpgsql stable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+-- One plan for every call: a walk along the key's index, which holds all that is asked.
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+as $function$
+begin
+    select
+        array_agg(s.namespace) filter (where s.live > 0), array_agg(s.live) filter (where s.live > 0),
+        greatest(sum(s.live), 1), greatest(sum(s.words) / greatest(sum(s.live), 1), 1), coalesce(sum(s.n), 0) <= p_most
+    into names, memories, total, average, counted
+    from (
+        select
+            l.namespace, count(*) as n, count(*) filter (where l.live) as live,
+            sum(l.words) filter (where l.live) as words
+        from (
+            select m.namespace, m.words, m.expires_at is null or m.expires_at > now() as live
+            from memory_lengths as m where m.namespace = any (p_namespaces)
+            limit p_most + 1
+        ) as l
+        group by l.namespace
+    ) as s;
+end
+$function$;
+
+comment on function memory_plugin._lexical_lengths(text[], integer) is
+    'Live memories of each namespace that has any, of all together, and their average number of words. counted: false '
+    'where there are more than p_most, expired ones included; the rest then tells of a part only.';
+
 create or replace function memory_plugin._lexical_sample(
     p_namespaces text[],
     p_terms tsquery[],
@@ -60,10 +95,7 @@ declare
     v_pages double precision;
     v_part double precision;
     v_live double precision;
-    -- Two lexemes that no parser makes: of an `and` that is not met the rank is 1e-20, which normalisation 2 divides by
-    -- the number of words.
-    c_words constant text :=
-        'coalesce(round(1e-20 / nullif(ts_rank(''{1,1,1,1}'', s.t, $t$'' '' & ''  ''$t$, 2), 0)), 0)';
+    v_lengths record;
 begin
     select string_agg(
         format('coalesce(sum(w.weight) filter (where w.t @@ %L::tsquery) / sum(w.weight), 0)', u.term),
@@ -72,7 +104,11 @@ begin
     into v_shares
     from unnest(p_terms) with ordinality as u (term, place);
 
-    counted := v_planned <= 1.5 * p_most and _lexical_rows(p_namespaces, p_most + 1) <= p_most;
+    counted := v_planned <= 1.5 * p_most;
+    if counted then
+        v_lengths := _lexical_lengths(p_namespaces, p_most);
+        counted := v_lengths.counted;
+    end if;
     if not counted then
         -- Pages of chance, since ids and times may follow an order of their own: enough for 1,500 of these memories, but
         -- no more than 5,000 pages.
@@ -87,7 +123,9 @@ begin
             '    cross join lateral (select ts_delete(r.content_tsv, $t$$t$) as t offset 0) as d '
             '    where r.namespace = any ($1)'
             '), '
-            'w as materialized (select s.t, s.weight, ' || c_words || ' as words from drawn as s where s.live) '
+            'w as materialized ('
+            '    select s.t, s.weight, memory_plugin._lexical_length(s.t) as words from drawn as s where s.live'
+            ') '
             'select '
             '    count(*) / (select count(*) from drawn)::double precision, avg(w.words), '
             '    array[' || v_shares || ']::double precision[] '
@@ -99,42 +137,31 @@ begin
             average_length := greatest(average_length, 1);
             return;
         end if;
+        v_lengths := _lexical_lengths(p_namespaces, 2147483646);
     end if;
 
-    -- The first and the last ids of each namespace stand for the rest of it: of random ones any part would do. Words to
-    -- a byte vary far less than words to a memory: the sample gives those, and every memory its bytes.
+    total := v_lengths.total;
+    average_length := v_lengths.average;
+    -- The first and the last ids of each namespace stand for the rest of it: of random ones any part would do.
     execute
-        'with sizes as materialized ('
-        '    select r.namespace, count(*) as n, sum(octet_length(r.content)) as octets '
-        '    from memory_plugin.memory_records as r '
-        '    where r.namespace = any ($1) and (r.expires_at is null or r.expires_at > now()) group by r.namespace'
-        '), '
-        's as materialized ('
-        '    select z.namespace, z.n, e.id, e.octets, e.t '
-        '    from sizes as z cross join lateral ('
+        'with s as materialized ('
+        '    select z.namespace, z.n, e.id, e.t '
+        '    from unnest($1, $2) as z (namespace, n) cross join lateral ('
         '        (select * from (' || _lexical_ends('asc') || ') as a) union (' || _lexical_ends('desc') || ')'
         '    ) as e'
         '), '
         'w as materialized ('
-        '    select s.t, s.octets, ' || c_words || ' as words, '
-        '        s.n::double precision / count(*) over (partition by s.namespace) as weight '
-        '    from s'
+        '    select s.t, s.n::double precision / count(*) over (partition by s.namespace) as weight from s'
         ') '
-        'select '
-        '    (select sum(z.n) from sizes as z), '
-        '    sum(w.weight * w.words) / sum(w.weight * w.octets) * (select sum(z.octets) / sum(z.n) from sizes as z), '
-        '    array[' || v_shares || ']::double precision[] '
-        'from w'
-    into total, average_length, shares
-    using p_namespaces, greatest(250 / cardinality(p_namespaces), 1);
-    total := greatest(total, 1);
-    average_length := greatest(average_length, 1);
+        'select array[' || v_shares || ']::double precision[] from w'
+    into shares
+    using v_lengths.names, v_lengths.memories, greatest(250 / cardinality(p_namespaces), 1);
 end
 $function$;
 
 comment on function memory_plugin._lexical_sample(text[], tsquery[], integer) is
-    'What a part of the namespaces tells of the whole: live memories (counted where they are p_most at most), their '
-    'average number of words, and the share of them that each term occurs in.';
+    'What a part of the namespaces tells of the whole: live memories and their average number of words (both counted '
+    'where there are p_most at most), and the share of them that each term occurs in.';
 
 create or replace function memory_plugin._lexical_ends(p_order text)
 returns text
@@ -143,15 +170,15 @@ set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 begin
     return
-        'select r.id, octet_length(r.content) as octets, d.t from memory_plugin.memory_records as r '
+        'select r.id, d.t from memory_plugin.memory_records as r '
         'cross join lateral (select ts_delete(r.content_tsv, $t$$t$) as t offset 0) as d '
         'where r.namespace = z.namespace and (r.expires_at is null or r.expires_at > now()) '
-        'order by r.id ' || p_order || ' limit $2';
+        'order by r.id ' || p_order || ' limit $3';
 end
 $function$;
 
 comment on function memory_plugin._lexical_ends(text) is
-    'The query for the first or last $2 live memories of a namespace by id, for _lexical_sample.';
+    'The query for the first or last $3 live memories of a namespace by id, for _lexical_sample.';
 
 create or replace function memory_plugin._lexical_rarest(p_namespaces text[], p_terms tsquery[], p_most integer)
 returns tsquery[]

@@ -1,0 +1,44 @@
+create or replace function memory_plugin._lexical_length(p_words tsvector)
+returns integer
+language plpgsql immutable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+begin
+    -- Two lexemes that no parser makes: of an `and` that is not met the rank is 1e-20, which normalisation 2 divides by
+    -- the number of words.
+    return coalesce(round(1e-20 / nullif(ts_rank('{1,1,1,1}', p_words, $t$' ' & '  '$t$, 2), 0)), 0);
+end
+$function$;
+
+comment on function memory_plugin._lexical_length(tsvector) is
+    'How many words a text has, stop words apart: what BM25 calls its length.';
+
+create or replace function memory_plugin._mirror_length()
+returns trigger
+language plpgsql volatile parallel unsafe
+-- Whoever may write memories, in whatever way, need not have any right on the lengths.
+security definer
+set search_path = pg_catalog, memory_plugin, pg_temp
+set lock_timeout = '1s'
+-- A session keeps the plan that it made while the table was small; the key is right at every size.
+set enable_seqscan = off
+as $function$
+begin
+    if tg_op = 'TRUNCATE' then
+        truncate memory_lengths;
+        return null;
+    end if;
+    if tg_op = 'DELETE' or tg_op = 'UPDATE' and (new.namespace, new.id) is distinct from (old.namespace, old.id) then
+        delete from memory_lengths as l where l.namespace = old.namespace and l.id = old.id;
+    end if;
+    if tg_op <> 'DELETE' then
+        insert into memory_lengths as l (namespace, id, expires_at, words)
+        values (new.namespace, new.id, new.expires_at, _lexical_length(new.content_tsv))
+        on conflict (namespace, id) do update set expires_at = excluded.expires_at, words = excluded.words;
+    end if;
+    return null;
+end
+$function$;
+
+comment on function memory_plugin._mirror_length() is
+    'Trigger of memory_records: keeps memory_lengths as the memories are. No error of its own.';

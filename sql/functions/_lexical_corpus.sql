@@ -54,7 +54,8 @@ as $function$
 begin
     select
         array_agg(s.namespace) filter (where s.live > 0), array_agg(s.live) filter (where s.live > 0),
-        greatest(sum(s.live), 1), greatest(sum(s.words) / greatest(sum(s.live), 1), 1), coalesce(sum(s.n), 0) <= p_most
+        greatest(sum(s.live), 1), greatest(sum(s.words) / greatest(sum(s.live), 1), 1),
+        coalesce(sum(s.n), 0) <= p_most
     into names, memories, total, average, counted
     from (
         select

@@ -41,7 +41,8 @@ comment on function memory_plugin._lexical_planned(text[]) is
 
 create or replace function memory_plugin._lexical_lengths(
     p_namespaces text[], p_most integer,
-    out names text[], out memories bigint[], out total double precision, out average double precision, out counted boolean
+    out names text[], out memories bigint[], out total double precision, out average double precision,
+    out counted boolean
 )
 language plpgsql stable parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp

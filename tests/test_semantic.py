@@ -70,7 +70,7 @@ def test_a_walk_reaches_as_far_as_the_setting_says(store: Store) -> None:
     embedding = store.embedding(LARGE, 3)
     usual = store.answer([LARGE], embedding)["candidates"]
     store.run("set local memory_plugin.semantic_reach = 500")
-    assert store.answer([LARGE], embedding)["candidates"] == usual + 440
+    assert store.answer([LARGE], embedding)["candidates"] == usual + 400
     shares = [recall(*store.both([LARGE], store.embedding(LARGE, number))) for number in (3, 10, 24, 40, 52, 60)]
     assert sum(shares) / len(shares) >= 0.99, shares
 

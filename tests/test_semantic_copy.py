@@ -124,4 +124,5 @@ def undo(connection: Connection) -> None:
     connection.execute("drop table memory_plugin.memory_vectors cascade")
     connection.execute("drop function memory_plugin._mirror_vector() cascade")
     connection.execute("drop function memory_plugin._steered cascade")
-    connection.execute("delete from memory_plugin.schema_migrations where name in ('006_vectors', '010_live_vectors')")
+    later = "'006_vectors', '010_live_vectors', '012_near_vectors'"
+    connection.execute(f"delete from memory_plugin.schema_migrations where name in ({later})".encode())

@@ -144,7 +144,8 @@ begin
         from (
             values
             ('table', 'memory_vectors'), ('index', 'memory_vectors_pkey'), ('index', 'memory_vectors_live'),
-            ('index', 'memory_vectors_embedding'), ('index', 'memory_records_unembedded')
+            ('index', 'memory_vectors_near'), ('index', 'memory_vectors_embedding'),
+            ('index', 'memory_records_unembedded')
         ) as n (kind, name)
     loop
         execute format('alter %s memory_plugin.%I rename to %I', v_pair.kind, v_pair.name, v_pair.name || '_swap');

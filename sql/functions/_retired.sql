@@ -32,3 +32,7 @@ drop function if exists memory_plugin._lexical_count(text[], tsquery[], boolean[
 drop function if exists memory_plugin._semantic_scan(
     text[], @extschema:vector@.halfvec, memory_plugin._filter, integer
 );
+
+drop function if exists memory_plugin._semantic_contrast(
+    memory_plugin._candidate[], text[], @extschema:vector@.halfvec, integer
+);

@@ -7,12 +7,17 @@ language plpgsql stable parallel unsafe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 declare
-    -- Up to here comparing every row costs little more than the graph, and misses nothing.
+    -- Up to here comparing every row costs little more than the graph, and misses nothing. Up to 1,100 numbers the rows
+    -- lie beside each other in an index.
     c_exact constant integer := case
-        when @dimensions@ > 3981 then 2147483646 else greatest(800, least(3000, 4000000 / @dimensions@))
+        when @dimensions@ > 3981 then 2147483646
+        when @dimensions@ > 1100 then greatest(800, 4000000 / @dimensions@)
+        else least(4000, 3000000 / @dimensions@)
     end;
     -- Up to here every row is compared where the graph's answer does not convince: some tenths of a second.
-    c_sure constant integer := least(200000, 80000000 / @dimensions@);
+    c_sure constant integer := case
+        when @dimensions@ > 1100 then 80000000 / @dimensions@ else least(300000, 120000000 / @dimensions@)
+    end;
     -- So many large namespaces are walked towards one by one, and so many a second time, further.
     c_walks constant integer := 200;
     c_again constant integer := 5;
@@ -21,7 +26,9 @@ declare
     v_spare constant integer := p_limit + 10;
     v_reach constant integer := least(
         greatest(
-            _setting('semantic_reach', case when p_filter.kinds is null then 60 else 100 end, 40, 1000)::integer,
+            _setting(
+                'semantic_reach', case when p_filter.kinds is null and @dimensions@ > 1100 then 60 else 100 end, 40, 1000
+            )::integer,
             v_spare + v_spare / 4
         ),
         1000
@@ -82,7 +89,9 @@ begin
         if cardinality(candidates) + cardinality(v_near) < p_limit then
             v_rows := _semantic_rows(v_walked, p_filter.kinds, null);
             v_scan := _semantic_compare(v_walked, v_unit, p_filter, p_limit);
-        elsif coalesce(_semantic_contrast(candidates || v_near, v_walked, v_unit, least(p_limit, 10)), 0) < 0.5 then
+        elsif not _semantic_convinces(
+            candidates || v_near, v_walked, v_unit, p_filter, greatest(least(p_limit, 10), 5)
+        ) then
             v_rows := _semantic_rows(v_walked, p_filter.kinds, c_sure);
             if v_rows <= c_sure then
                 v_scan := _semantic_compare(v_walked, v_unit, p_filter, p_limit);

@@ -2,12 +2,14 @@ create or replace function memory_plugin._semantic_compare(
     p_namespaces text[], p_unit @extschema:vector@.halfvec, p_filter memory_plugin._filter, p_limit integer,
     out nearest memory_plugin._candidate[], out exact boolean
 )
-language plpgsql stable parallel safe security invoker
+language plpgsql stable parallel unsafe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
--- One plan is right for all values: the live rows of some namespaces, through the index of just these.
+-- One plan is right for all values: the live rows of some namespaces, from the index that holds their vectors, or where
+-- these have no room in one, page by page.
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
-set enable_indexscan = off
+-- As it is set below, until the function ends.
+set enable_bitmapscan = on
 set jit = off
 as $function$
 declare
@@ -20,6 +22,9 @@ declare
     v_before constant timestamptz := p_filter.created_before;
     v_keep integer := 2 * p_limit + 40;
 begin
+    if @dimensions@ <= 1100 then
+        perform set_config('enable_bitmapscan', 'off', true);
+    end if;
     loop
         nearest := (
             select coalesce(array_agg(row(s.namespace, s.id, s.score)::_candidate), '{}')

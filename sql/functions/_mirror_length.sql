@@ -20,18 +20,27 @@ language plpgsql volatile parallel unsafe
 security definer
 set search_path = pg_catalog, memory_plugin, pg_temp
 set lock_timeout = '1s'
--- A session keeps the plan that it made while the table was small; the key is right at every size.
-set enable_seqscan = off
 as $function$
 begin
+    if tg_op = 'INSERT' then
+        -- A new memory meets no other, and every commit pays for this: no conflict is looked for, and no function called.
+        insert into memory_lengths (namespace, id, expires_at, words)
+        values (
+            new.namespace, new.id, new.expires_at,
+            coalesce(round(1e-20 / nullif(ts_rank('{1,1,1,1}', new.content_tsv, $t$' ' & '  '$t$, 2), 0)), 0)
+        );
+        return null;
+    end if;
     if tg_op = 'TRUNCATE' then
         truncate memory_lengths;
         return null;
     end if;
-    if tg_op = 'DELETE' or tg_op = 'UPDATE' and (new.namespace, new.id) is distinct from (old.namespace, old.id) then
+    -- A session keeps the plan that it made while the table was small; the key is right at every size.
+    perform set_config('enable_seqscan', 'off', true);
+    if tg_op = 'DELETE' or (new.namespace, new.id) is distinct from (old.namespace, old.id) then
         delete from memory_lengths as l where l.namespace = old.namespace and l.id = old.id;
     end if;
-    if tg_op <> 'DELETE' then
+    if tg_op = 'UPDATE' then
         insert into memory_lengths as l (namespace, id, expires_at, words)
         values (new.namespace, new.id, new.expires_at, _lexical_length(new.content_tsv))
         on conflict (namespace, id) do update set expires_at = excluded.expires_at, words = excluded.words;

@@ -139,6 +139,7 @@ declare
     v_current embedding_provider;
     v_next embedding_provider;
 begin
+    -- A former table that was made before an index of today's does without it.
     for v_pair in
         select n.kind, n.name
         from (
@@ -148,10 +149,10 @@ begin
             ('index', 'memory_records_unembedded')
         ) as n (kind, name)
     loop
-        execute format('alter %s memory_plugin.%I rename to %I', v_pair.kind, v_pair.name, v_pair.name || '_swap');
-        execute format('alter %s memory_plugin.%I rename to %I', v_pair.kind, v_pair.name || '_spare', v_pair.name);
+        execute format('alter %s if exists memory_plugin.%I rename to %I', v_pair.kind, v_pair.name, v_pair.name || '_swap');
+        execute format('alter %s if exists memory_plugin.%I rename to %I', v_pair.kind, v_pair.name || '_spare', v_pair.name);
         execute format(
-            'alter %s memory_plugin.%I rename to %I', v_pair.kind, v_pair.name || '_swap', v_pair.name || '_spare'
+            'alter %s if exists memory_plugin.%I rename to %I', v_pair.kind, v_pair.name || '_swap', v_pair.name || '_spare'
         );
     end loop;
     alter table memory_plugin.memory_records rename column embedding to embedding_swap;

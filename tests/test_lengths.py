@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from typing import Any
 
 import psycopg
 import pytest
 
-from fixtures.installing import MEMORY_PLUGIN, install, rows, settings_for
+from fixtures.installing import install, installer, kill_install, rows, settings_for
 from memory_plugin.installer import api
 
 Connection = psycopg.Connection[Any]
@@ -148,12 +147,7 @@ def test_the_memories_of_an_earlier_version_get_their_lengths_beside_writers(emp
                 "update memory_plugin.memory_records set pin = true where (namespace, id) = "
                 "(select namespace, id from memory_plugin.memory_records order by 1, 2 limit 1 offset 5000)"
             )
-            program = subprocess.Popen(
-                [*MEMORY_PLUGIN, "install", "--database-url", empty_database],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
+            program = installer(empty_database)
             waits, number = [], 0
             while program.poll() is None:
                 number += 1
@@ -184,22 +178,8 @@ def test_an_install_killed_while_it_counts_goes_on(empty_database: str) -> None:
     with psycopg.connect(empty_database, autocommit=True, prepare_threshold=None) as conn:
         fill(conn, "team:a", 30_000)
         undo(conn)
-        program = subprocess.Popen(
-            [*MEMORY_PLUGIN, "install", "--database-url", empty_database],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
         begun = "select coalesce(pg_relation_size(to_regclass('memory_plugin.memory_lengths')), 0)"
-        deadline = time.monotonic() + 60
-        while not conn.execute(begun).fetchall()[0][0]:
-            assert program.poll() is None, program.stdout.read()  # type: ignore[union-attr]
-            assert time.monotonic() < deadline
-        program.kill()
-        program.communicate()
-        conn.execute(
-            "select pg_terminate_backend(pid, 10000) from pg_stat_activity "
-            "where datname = current_database() and pid <> pg_backend_pid()"
-        )
+        kill_install(empty_database, conn, begun)
         assert rows(empty_database, "select from memory_plugin.schema_migrations where name = '011_lengths'") == []
         assert conn.execute("select count(*) < 30000 from memory_plugin.memory_lengths").fetchall() == [(True,)]
         conn.execute("delete from memory_plugin.memory_records where content like 'word7 %'")

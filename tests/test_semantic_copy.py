@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 
 import psycopg
 import pytest
 
-from fixtures.installing import MEMORY_PLUGIN, install, rows, settings_for
+from fixtures.installing import install, installer, kill_install, rows, settings_for
 from memory_plugin.installer import api
 from semantic_store import DIMENSIONS, LARGE, MIDDLING, SMALL, Connection, Store, recall
 
@@ -52,26 +51,12 @@ def test_an_install_that_is_killed_in_the_middle_goes_on_where_it_was(empty_data
         with store.bulk():
             store.fill(LARGE, 6000)
         undo(connection)
-        program = subprocess.Popen(
-            [*MEMORY_PLUGIN, "install", "--database-url", empty_database],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
         wanted = {
             "during the copy": "select coalesce(pg_relation_size(to_regclass('memory_plugin.memory_vectors')), 0)",
             "during the index": "select count(*)::int from pg_stat_progress_create_index p "
             "join pg_class c on c.oid = p.index_relid where c.relname = 'memory_vectors_embedding'",
         }[ends]
-        deadline = time.monotonic() + 60
-        while not connection.execute(wanted.encode()).fetchone()[0]:  # type: ignore[index]
-            assert program.poll() is None, program.stdout.read()  # type: ignore[union-attr]
-            assert time.monotonic() < deadline
-        program.kill()
-        program.communicate()
-        connection.execute(
-            "select pg_terminate_backend(pid, 10000) from pg_stat_activity "
-            "where datname = current_database() and pid <> pg_backend_pid()"
-        )
+        kill_install(empty_database, connection, wanted)
         assert rows(empty_database, "select from memory_plugin.schema_migrations where name = '006_vectors'") == []
         # Between the two runs the store is written to, as it was before.
         store.fill(MIDDLING, 40)
@@ -94,12 +79,7 @@ def test_the_copy_is_made_beside_writers_who_never_wait_a_second(empty_database:
         # A transaction that holds a row, and so the table against the trigger, for a while.
         with psycopg.connect(empty_database) as holder:
             holder.execute("update memory_plugin.memory_records set pin = true where content = 'memory 3100'")
-            program = subprocess.Popen(
-                [*MEMORY_PLUGIN, "install", "--database-url", empty_database],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
+            program = installer(empty_database)
             waits, number = [], 0
             while program.poll() is None:
                 number += 1

@@ -50,7 +50,7 @@ SIZES = {
 }
 WAYS = ("embedding", "words", "both")
 EF_SEARCH = (10, 20, 40, 80, 160, 400)
-REACH = (40, 60, 100, 200, 400)
+REACH = (40, 60, 100, 200, 400, 1000)
 
 
 @dataclass
@@ -132,21 +132,18 @@ def searched(
 def swept(url: str, questions: list[made.Question], size: Size) -> dict[str, list[dict[str, float]]]:
     """Measure what recall costs: plain SQL at each ef_search, once over and iterating, and ours at each reach."""
     points: dict[str, list[dict[str, float]]] = {}
-
-    def measured(asked: Sequence[Plain | systems.Ours], setting: int) -> None:
-        for name, figures in searched(asked, questions, size).items():
-            points.setdefault(name, []).append({"setting": setting, **figures})
-        for system in asked:
-            system.conn.close()
-
-    for ef_search in EF_SEARCH:
-        asked: list[Plain | systems.Ours] = [Plain(url, "plain SQL", {"hnsw.ef_search": str(ef_search)})]
-        if systems.iterates(asked[0].conn):
+    for ef_search, reach in zip(EF_SEARCH, REACH, strict=True):
+        asked: list[tuple[Plain | systems.Ours, int]] = [
+            (Plain(url, "plain SQL", {"hnsw.ef_search": str(ef_search)}), ef_search),
+            (systems.Ours(url, {"memory_plugin.semantic_reach": str(reach)}), reach),
+        ]
+        if systems.iterates(asked[0][0].conn):
             iterating = {"hnsw.ef_search": str(ef_search), "hnsw.iterative_scan": "relaxed_order"}
-            asked.append(Plain(url, "plain SQL, iterative scan", iterating))
-        measured(asked, ef_search)
-    for reach in REACH:
-        measured([systems.Ours(url, {"memory_plugin.semantic_reach": str(reach)})], reach)
+            asked.append((Plain(url, "plain SQL, iterative scan", iterating), ef_search))
+        figures = searched([system for system, _ in asked], questions, size)
+        for system, setting in asked:
+            points.setdefault(system.name, []).append({"setting": setting, **figures[system.name]})
+            system.conn.close()
     return points
 
 

@@ -271,7 +271,10 @@ def test_thousands_of_names_are_bounded(store: Store) -> None:
 
 def test_a_search_changes_no_setting_and_writes_nothing(filled: Store) -> None:
     embedding = filled.embedding(LARGE, 3)
-    names = ("hnsw.ef_search", "hnsw.iterative_scan", "enable_sort", "enable_bitmapscan", "plan_cache_mode", "jit")
+    names = (
+        "hnsw.ef_search", "hnsw.iterative_scan", "enable_sort", "enable_seqscan", "enable_bitmapscan",
+        "plan_cache_mode", "jit",
+    )  # fmt: skip
 
     def settings() -> list[Any]:
         return filled.run("select current_setting(n, true) from unnest(%(n)s::text[]) n", n=list(names))

@@ -13,7 +13,7 @@ from fixtures.server import Server
 from semantic_store import SMALL, Store, recall
 
 DIMENSIONS = 96
-# Three hundred topics of twenty rows; those of no other number are near to none of them.
+# Three hundred topics of twenty rows. A topic of any other number is like none of them.
 TOPICS = """
 insert into memory_plugin.memory_records (namespace, id, content, kind, source, embedding)
 select %(n)s, md5(i::text)::uuid, 'memory ' || i, 'fact', 'agent', (

@@ -98,6 +98,9 @@ declare
     v_part double precision;
     v_live double precision;
     v_lengths record;
+    -- As _lexical_length counts them, without a call for each row.
+    c_words constant text :=
+        'coalesce(round(1e-20 / nullif(ts_rank(''{1,1,1,1}'', s.t, $t$'' '' & ''  ''$t$, 2), 0)), 0)';
 begin
     select string_agg(
         format('coalesce(sum(w.weight) filter (where w.t @@ %L::tsquery) / sum(w.weight), 0)', u.term),
@@ -125,9 +128,7 @@ begin
             '    cross join lateral (select ts_delete(r.content_tsv, $t$$t$) as t offset 0) as d '
             '    where r.namespace = any ($1)'
             '), '
-            'w as materialized ('
-            '    select s.t, s.weight, memory_plugin._lexical_length(s.t) as words from drawn as s where s.live'
-            ') '
+            'w as materialized (select s.t, s.weight, ' || c_words || ' as words from drawn as s where s.live) '
             'select '
             '    count(*) / (select count(*) from drawn)::double precision, avg(w.words), '
             '    array[' || v_shares || ']::double precision[] '

@@ -7,16 +7,17 @@ language plpgsql stable parallel unsafe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 declare
-    -- Up to here comparing every row costs little more than the graph, and misses nothing. Up to 1,100 numbers the rows
-    -- lie beside each other in an index.
+    -- The rows of a namespace lie beside each other in an index: comparing them, and walking far, costs less.
+    c_near constant boolean := @dimensions@ <= 1100;
+    -- Up to here comparing every row costs little more than the graph, and misses nothing.
     c_exact constant integer := case
         when @dimensions@ > 3981 then 2147483646
-        when @dimensions@ > 1100 then greatest(800, 4000000 / @dimensions@)
-        else least(4000, 3000000 / @dimensions@)
+        when c_near then least(4000, 3000000 / @dimensions@)
+        else greatest(800, 4000000 / @dimensions@)
     end;
     -- Up to here every row is compared where the graph's answer does not convince: some tenths of a second.
     c_sure constant integer := case
-        when @dimensions@ > 1100 then 80000000 / @dimensions@ else least(300000, 120000000 / @dimensions@)
+        when c_near then least(300000, 120000000 / @dimensions@) else 80000000 / @dimensions@
     end;
     -- So many large namespaces are walked towards one by one, and so many a second time, further.
     c_walks constant integer := 200;
@@ -27,7 +28,7 @@ declare
     v_reach constant integer := least(
         greatest(
             _setting(
-                'semantic_reach', case when p_filter.kinds is null and @dimensions@ > 1100 then 60 else 100 end, 40, 1000
+                'semantic_reach', case when c_near or p_filter.kinds is not null then 100 else 60 end, 40, 1000
             )::integer,
             v_spare + v_spare / 4
         ),

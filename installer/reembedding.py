@@ -66,7 +66,7 @@ _INDEXES = {
     "memory_vectors_near_spare": f"{_SPARE} (namespace, kind, (coalesce(expires_at, 'infinity'::timestamptz))) "
     "include (expires_at, created_at, id, source, embedding) where {dimensions} <= 1100",
     "memory_vectors_embedding_spare": f"{_SPARE} using hnsw (embedding {{vector}}.halfvec_ip_ops) "
-    "with (m = 16, ef_construction = 100) where {dimensions} <= 3981",
+    "with (m = 16, ef_construction = 64) where {dimensions} <= 3981",
 }
 _LOOK = """
 select

@@ -14,6 +14,7 @@ set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 declare
     v_found record;
+    v_lengths record;
     v_few boolean;
     v_asked integer;
     v_most integer := 1000;
@@ -32,14 +33,23 @@ begin
         -- Reading them all costs the same however many words are asked.
         v_most := 10000;
     end if;
-    v_few := plan.grams <> '{}' or _lexical_rows(p_namespaces, v_most + 1) <= v_most;
+    v_few := plan.grams <> '{}';
+    if not v_few then
+        v_lengths := _lexical_lengths(p_namespaces, v_most);
+        v_few := v_lengths.counted;
+        if v_few and v_lengths.names is null then
+            -- All of them expired.
+            return;
+        end if;
+    end if;
     if not v_few then
         plan.terms := _lexical_rarest(p_namespaces, plan.terms, 32);
         v_found := _lexical_search(p_namespaces, plan, p_filter, p_limit);
     elsif plan.grams = '{}' and plan.present is null and cardinality(plan.terms) <= 8
         and not exists (select from unnest(plan.terms) as u (term) where numnode(u.term) > 1)
     then
-        v_found := _lexical_few(p_namespaces, plan, p_filter, p_limit);
+        plan.average_length := v_lengths.average;
+        v_found := _lexical_few(p_namespaces, plan, p_filter, p_limit, v_lengths.total);
     else
         v_found := _lexical_whole(p_namespaces, plan, p_filter, p_limit);
     end if;

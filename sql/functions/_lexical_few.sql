@@ -1,5 +1,6 @@
 create or replace function memory_plugin._lexical_few(
     p_namespaces text[], p_plan memory_plugin._lexical_plan, p_filter memory_plugin._filter, p_limit integer,
+    p_total double precision,
     out candidates memory_plugin._candidate[], out scored bigint, out exact boolean,
     out plan memory_plugin._lexical_plan
 )
@@ -30,9 +31,12 @@ declare
     v_b constant double precision := p_plan.b;
     -- Two lexemes that no parser makes: of an `and` that is not met, the rank is 1e-20.
     c_none constant tsquery := $t$' ' & '  '$t$;
+    v_any tsquery := v_1;
     v_weights double precision[];
-    v_average double precision;
 begin
+    for i in 2 .. v_terms loop
+        v_any := v_any || p_plan.terms[i];
+    end loop;
     plan := p_plan;
     with docs as materialized (
         select
@@ -63,22 +67,23 @@ begin
             and (v_before is null or r.created_at < v_before) as wanted
         from memory_records as r
         where r.namespace = any (p_namespaces) and (r.expires_at is null or r.expires_at > now())
+            -- "is true" keeps this from the index on words, where a common word of a large store is a long way.
+            and (r.content_tsv @@ v_any) is true
     ),
 
     corpus as materialized (
         select
-            c.total, c.average, v_k1 * (1 - v_b) as fixed, v_k1 * v_b / c.average as by_length,
-            ln((c.total + 1) / (c.f1 + 0.5::double precision)) as w1,
-            ln((c.total + 1) / (c.f2 + 0.5::double precision)) as w2,
-            ln((c.total + 1) / (c.f3 + 0.5::double precision)) as w3,
-            ln((c.total + 1) / (c.f4 + 0.5::double precision)) as w4,
-            ln((c.total + 1) / (c.f5 + 0.5::double precision)) as w5,
-            ln((c.total + 1) / (c.f6 + 0.5::double precision)) as w6,
-            ln((c.total + 1) / (c.f7 + 0.5::double precision)) as w7,
-            ln((c.total + 1) / (c.f8 + 0.5::double precision)) as w8
+            v_k1 * (1 - v_b) as fixed, v_k1 * v_b / p_plan.average_length as by_length,
+            ln((p_total + 1) / (c.f1 + 0.5::double precision)) as w1,
+            ln((p_total + 1) / (c.f2 + 0.5::double precision)) as w2,
+            ln((p_total + 1) / (c.f3 + 0.5::double precision)) as w3,
+            ln((p_total + 1) / (c.f4 + 0.5::double precision)) as w4,
+            ln((p_total + 1) / (c.f5 + 0.5::double precision)) as w5,
+            ln((p_total + 1) / (c.f6 + 0.5::double precision)) as w6,
+            ln((p_total + 1) / (c.f7 + 0.5::double precision)) as w7,
+            ln((p_total + 1) / (c.f8 + 0.5::double precision)) as w8
         from (
             select
-                count(*) as total, greatest(avg(d.words), 1) as average,
                 count(*) filter (where d.n1 > 0) as f1,
                 count(*) filter (where d.n2 > 0) as f2,
                 count(*) filter (where d.n3 > 0) as f3,
@@ -121,17 +126,17 @@ begin
             from hits as h
             where h.score > 0
         ),
-        (array[c.w1, c.w2, c.w3, c.w4, c.w5, c.w6, c.w7, c.w8])[:v_terms], c.average, c.total
-    into candidates, v_weights, v_average, scored
+        (array[c.w1, c.w2, c.w3, c.w4, c.w5, c.w6, c.w7, c.w8])[:v_terms]
+    into candidates, v_weights
     from corpus as c;
     plan.weights := v_weights;
-    plan.average_length := v_average;
+    scored := p_total;
     exact := true;
 end
 $function$;
 
 comment on function memory_plugin._lexical_few(
-    text[], memory_plugin._lexical_plan, memory_plugin._filter, integer
+    text[], memory_plugin._lexical_plan, memory_plugin._filter, integer, double precision
 ) is
     'The best memories for one to eight words by reading every memory of the namespaces, at most some thousand: what '
     'most questions ask. plan: with the weights found.';

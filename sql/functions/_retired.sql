@@ -36,3 +36,7 @@ drop function if exists memory_plugin._semantic_scan(
 drop function if exists memory_plugin._semantic_contrast(
     memory_plugin._candidate[], text[], @extschema:vector@.halfvec, integer
 );
+
+drop function if exists memory_plugin._lexical_few(
+    text[], memory_plugin._lexical_plan, memory_plugin._filter, integer
+);

@@ -66,7 +66,7 @@ _INDEXES = {
     "memory_vectors_near_spare": f"{_SPARE} (namespace, kind, (coalesce(expires_at, 'infinity'::timestamptz))) "
     "include (expires_at, created_at, id, source, embedding) where {dimensions} <= 1100",
     "memory_vectors_embedding_spare": f"{_SPARE} using hnsw (embedding {{vector}}.halfvec_ip_ops) "
-    "with (m = 16, ef_construction = 64) where {dimensions} <= 3981",
+    "with (m = 16, ef_construction = {neighbours}) where {dimensions} <= 3981",
 }
 _LOOK = """
 select
@@ -245,7 +245,9 @@ class Change:
         valid += f"pg_catalog.to_regclass('memory_plugin.{name}'))"
         if store.one(self._connection, valid)[0]:
             return
-        on = _INDEXES[name].format(vector=self._vector, dimensions=state.dimensions)
+        # As migration 013 has it.
+        neighbours = 100 if state.dimensions <= 1100 else 80
+        on = _INDEXES[name].format(vector=self._vector, dimensions=state.dimensions, neighbours=neighbours)
         self._say(f"building the index {name}")
         self._connection.execute(f"drop index concurrently if exists memory_plugin.{name}".encode())
         self._connection.execute(f"create index concurrently {name} on {on}".encode())

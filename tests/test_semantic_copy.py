@@ -100,17 +100,21 @@ def test_the_copy_is_made_beside_writers_who_never_wait_a_second(empty_database:
 
 
 @pytest.mark.servers("any")
-def test_an_upgrade_lets_commits_look_less_far_and_keeps_none_of_them_waiting(empty_database: str) -> None:
+@pytest.mark.parametrize(("dimensions", "neighbours"), [(DIMENSIONS, 100), (1100, 100), (1101, 80)])
+def test_commits_look_less_far_in_a_wide_store_and_an_upgrade_keeps_none_of_them_waiting(
+    empty_database: str, dimensions: int, neighbours: int
+) -> None:
     options = "select reloptions::text from pg_class where oid = 'memory_plugin.memory_vectors_embedding'::regclass"
-    install(empty_database, dimensions=DIMENSIONS)
-    assert rows(empty_database, options) == [("{m=16,ef_construction=64}",)]
+    wanted = [(f"{{m=16,ef_construction={neighbours}}}",)]
+    install(empty_database, dimensions=dimensions)
+    assert rows(empty_database, options) == wanted
     rows(empty_database, (MIGRATIONS / "013_graph_commits.down.sql").read_text())
     assert rows(empty_database, options) == [("{m=16,ef_construction=100}",)]
     with (
         psycopg.connect(empty_database, autocommit=True, prepare_threshold=None) as connection,
         psycopg.connect(empty_database) as holder,
     ):
-        store = Store(connection, DIMENSIONS)
+        store = Store(connection, dimensions)
         store.fill(SMALL, 30)
         embedding = store.embedding(SMALL, 3)
         # A transaction that read by it, and so holds it for a while.
@@ -129,7 +133,7 @@ def test_an_upgrade_lets_commits_look_less_far_and_keeps_none_of_them_waiting(em
         said = program.communicate()[0]
     assert program.returncode == 0, said
     assert max(waits) < 1, max(waits)
-    assert rows(empty_database, options) == [("{m=16,ef_construction=64}",)]
+    assert rows(empty_database, options) == wanted
 
 
 def undo(connection: Connection) -> None:

@@ -3,7 +3,8 @@
 python bench/plots.py [--results DIR]
 
 Reads DIR/*.json, bench/results if none is named, and writes a PNG beside each figure that is there: latency against
-the size of the namespace, by embedding and by words, recall against latency, what is found of LoCoMo, throughput.
+the size of the namespace, by embedding and by words, recall against latency, latency by class of namespace and
+question, what is found of LoCoMo, throughput.
 Measures nothing.
 """
 
@@ -124,6 +125,50 @@ def recall(result: dict[str, Any]) -> Figure:
     return figure
 
 
+def semantic(result: dict[str, Any]) -> Figure:
+    """Draw the latency of each class of question as a multiple of the index without a filter; the first two tables."""
+    tables = result["tables"][:2]
+    height = 1.6 + 0.2 * max(len(table["classes"]) for table in tables)
+    figure, axes = plt.subplots(1, len(tables), figsize=(7 * len(tables), height), squeeze=False)
+    names = {"exact": "plain SQL, exact scan", "filtered": "plain SQL", "ours": OURS}
+    for place, table in zip(axes[0], tables, strict=True):
+        classes = table["classes"][::-1]
+        for name, styled in names.items():
+            of = [(row["systems"][name], row["systems"]["unfiltered"]) for row in classes]
+            times = [own["p50_ms"] / index["p50_ms"] for own, index in of]
+            label = f"{styled}, filtered (its recall beside it)" if name == "filtered" else styled
+            first = label if place is axes[0][0] else None
+            place.plot(times, range(len(times)), label=first, **{**_style(styled), "linestyle": ""})
+            if name == "filtered":
+                for height_of, (x, (own, _)) in enumerate(zip(times, of, strict=True)):
+                    place.annotate(
+                        f"{own['recall']:.2f}",
+                        (x, height_of),
+                        xytext=(-5, -3),
+                        textcoords="offset points",
+                        ha="right",
+                        fontsize=6,
+                        color="#2c6fbb",
+                    )
+        place.axvline(1, color="#aaaaaa", linestyle="--", linewidth=1)
+        place.set_xscale("log")
+        place.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        place.xaxis.set_major_formatter("{x:g}")
+        place.xaxis.set_minor_formatter(NullFormatter())
+        place.set_yticks(range(len(classes)), [row["class"].strip() for row in classes], fontsize=7)
+        place.set_ylim(-0.8, len(classes) - 0.2)
+        place.set_xlabel("median latency, as a multiple of the HNSW index without a filter")
+        place.set_title(
+            f"{table['rows']:,} rows of {table['dimensions']} dimensions\nrecall@10 of {OURS}: mean "
+            f"{table['mean_recall']:.3f}, worst class {table['worst_recall']:.3f}",
+            fontsize=10,
+        )
+        _bare(place)
+    figure.legend(loc="lower center", ncols=3, frameon=False, fontsize=9)
+    figure.tight_layout(rect=(0, 0.04, 1, 1))
+    return figure
+
+
 def locomo(result: dict[str, Any]) -> Figure:
     """Draw what each system finds of a long conversation."""
     figure, axes = plt.subplots(figsize=(7, 3.6))
@@ -203,6 +248,7 @@ def _bare(axes: Axes) -> None:
 PICTURES: dict[str, tuple[str, Callable[[dict[str, Any]], Figure]]] = {
     "latency.png": ("compare", latency),
     "recall.png": ("compare", recall),
+    "semantic.png": ("semantic", semantic),
     "lexical.png": ("lexical", lexical),
     "locomo.png": ("compare_locomo", locomo),
     "throughput.png": ("throughput", throughput),

@@ -38,7 +38,7 @@ begin
         v_lengths := _lexical_lengths(p_namespaces, v_most);
         v_few := v_lengths.counted;
         if v_few and v_lengths.names is null then
-            -- All of them expired.
+            -- There is none, or all of them expired.
             return;
         end if;
     end if;

@@ -139,4 +139,5 @@ comment on function memory_plugin._lexical_few(
     text[], memory_plugin._lexical_plan, memory_plugin._filter, integer, double precision
 ) is
     'The best memories for one to eight words by reading every memory of the namespaces, at most some thousand: what '
-    'most questions ask. plan: with the weights found.';
+    'most questions ask. p_plan has their average_length, p_total is how many of them are alive. plan: with the '
+    'weights found.';

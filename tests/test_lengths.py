@@ -46,6 +46,16 @@ def fill(conn: Connection, name: str, count: int) -> None:
     conn.execute(FILL, {"n": name, "count": count})
 
 
+def test_keeping_lengths_changes_no_setting_of_the_callers_transaction(conn: Connection) -> None:
+    fill(conn, "team:a", 2)
+    setting = "select current_setting('enable_seqscan'), current_setting('lock_timeout')"
+    with conn.transaction():
+        before = conn.execute(setting).fetchall()
+        conn.execute("update memory_plugin.memory_records set content = 'other'")
+        conn.execute("delete from memory_plugin.memory_records")
+        assert conn.execute(setting).fetchall() == before
+
+
 def test_lengths_are_kept_whatever_is_done_to_memories(conn: Connection) -> None:
     fill(conn, "team:a", 40)
     assert wrong(conn) == []

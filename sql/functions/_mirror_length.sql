@@ -20,6 +20,8 @@ language plpgsql volatile parallel unsafe
 security definer
 set search_path = pg_catalog, memory_plugin, pg_temp
 set lock_timeout = '1s'
+-- A session keeps the plan that it made while the table was small; the key is right at every size.
+set enable_seqscan = off
 as $function$
 begin
     if tg_op = 'INSERT' then
@@ -35,8 +37,6 @@ begin
         truncate memory_lengths;
         return null;
     end if;
-    -- A session keeps the plan that it made while the table was small; the key is right at every size.
-    perform set_config('enable_seqscan', 'off', true);
     if tg_op = 'DELETE' or (new.namespace, new.id) is distinct from (old.namespace, old.id) then
         delete from memory_lengths as l where l.namespace = old.namespace and l.id = old.id;
     end if;

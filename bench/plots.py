@@ -148,13 +148,10 @@ def semantic(result: dict[str, Any]) -> Figure:
                         textcoords="offset points",
                         ha="right",
                         fontsize=6,
-                        color="#2c6fbb",
+                        color=_style(styled)["color"],
                     )
         place.axvline(1, color="#aaaaaa", linestyle="--", linewidth=1)
-        place.set_xscale("log")
-        place.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        place.xaxis.set_major_formatter("{x:g}")
-        place.xaxis.set_minor_formatter(NullFormatter())
+        _logarithmic(place, "x")
         place.set_yticks(range(len(classes)), [row["class"].strip() for row in classes], fontsize=7)
         place.set_ylim(-0.8, len(classes) - 0.2)
         place.set_xlabel("median latency, as a multiple of the HNSW index without a filter")
@@ -231,11 +228,12 @@ def _order(names: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: places.index(name) if name in places else len(places))
 
 
-def _logarithmic(axes: Axes) -> None:
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter(NullFormatter())
+def _logarithmic(axes: Axes, which: str = "y") -> None:
+    axes.set(**{f"{which}scale": "log"})
+    axis = {"x": axes.xaxis, "y": axes.yaxis}[which]
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _bare(axes: Axes) -> None:

@@ -60,6 +60,7 @@ def test_what_search_misses_is_seen(conn: psycopg.Connection[Any]) -> None:
     conn.execute("""
         create or replace function memory_plugin._semantic_candidates(
             p_namespaces text[], p_embedding {vector}.vector, p_filter memory_plugin._filter, p_limit integer,
+            p_closely boolean,
             out candidates memory_plugin._candidate[], out scored bigint, out exact boolean
         ) language sql stable as $$
             select array_agg(row(r.namespace, r.id, 0.5)::memory_plugin._candidate), 1::bigint, false

@@ -15,13 +15,17 @@ create or replace function memory_plugin._diverse(
 returns memory_plugin.memory_hit[]
 language plpgsql stable parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 set jit = off
 as $function$
 declare
     -- Each further one is compared with every one that is placed already.
     c_pool constant integer := 200;
     v_scaled double precision[];
-    v_units @extschema:vector@.vector[];
+    v_units @extschema:vector@.halfvec[];
     v_texts text[];
     -- How near to the nearest of those placed; null where it is placed itself.
     v_near double precision[];
@@ -40,12 +44,13 @@ begin
                     then (h.score - min(h.score) over ()) / (max(h.score) over () - min(h.score) over ())
                 else 1
             end as scaled,
-            @extschema:vector@.l2_normalize(r.embedding) as unit,
-            case when bool_or(r.embedding is null) over () then md5(_plain_text(h.content)) end as plain
+            -- The copy, without its tail: it lies in its row, the stored vector apart from its.
+            @extschema:vector@.subvector(v.embedding, 1, @dimensions@) as unit,
+            case when bool_or(v.embedding is null) over () then md5(_plain_text(h.content)) end as plain
         from unnest(p_hits) with ordinality as h (
             id, namespace, content, kind, source, expires_at, propagation, pin, created_at, score, parts, place
         )
-        inner join memory_records as r on h.namespace = r.namespace and h.id = r.id
+        left join memory_vectors as v on h.namespace = v.namespace and h.id = v.id
         where h.place <= c_pool
     ) as c;
     for v_round in 1 .. least(coalesce(cardinality(v_scaled), 0), p_limit + p_offset) loop

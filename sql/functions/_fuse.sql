@@ -20,6 +20,9 @@ declare
     -- A turn of a conversation is often found by the turn beside it.
     v_neighbour_weight constant double precision := _setting('neighbour_weight', 0.3, 0, 10);
     v_terms integer := cardinality(p_plan.terms);
+    -- What only words found is measured as what embeddings found was.
+    v_copied constant boolean := cardinality(p_semantic) > _semantic_few();
+    v_unit constant @extschema:vector@.halfvec := _steered(p_embedding, '', null, '{0,0}');
     -- Those beside the first of each arm are looked for: a look takes longer than all else that is done for a memory.
     c_near constant integer := 50;
 begin
@@ -77,11 +80,17 @@ begin
     texts as materialized (
         select
             p.namespace, p.id, p.lexical, p.lexical_rank, p.semantic_rank, p.listed,
-            coalesce(p.semantic, 1 - (r.embedding operator(@extschema:vector@.<=>) p_embedding)) as semantic,
+            case
+                when p.semantic is not null then p.semantic
+                when v_copied then -(v.embedding operator(@extschema:vector@.<#>) v_unit)
+                else 1 - (r.embedding operator(@extschema:vector@.<=>) p_embedding)
+            end as semantic,
             case when p.lexical is null and v_terms > 0 then ts_delete(r.content_tsv, '') end as words,
             case when p.lexical is null and p_plan.grams <> '{}' then lower(r.content) end as letters
         from pool as p
         inner join memory_records as r on p.namespace = r.namespace and p.id = r.id
+        left join memory_vectors as v
+            on p.namespace = v.namespace and v.id = case when v_copied and p.semantic is null then p.id end
         where (p_plan.required is null or r.content_tsv @@ p_plan.required)
             and (p_plan.present is null or r.content ilike all (p_plan.present))
             and (p_plan.absent is null or not r.content ilike any (p_plan.absent))

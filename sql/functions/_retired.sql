@@ -40,3 +40,7 @@ drop function if exists memory_plugin._semantic_contrast(
 drop function if exists memory_plugin._lexical_few(
     text[], memory_plugin._lexical_plan, memory_plugin._filter, integer
 );
+
+drop function if exists memory_plugin._semantic_candidates(
+    text[], @extschema:vector@.vector, memory_plugin._filter, integer
+);

@@ -112,7 +112,9 @@ begin
         v_listed := coalesce(cardinality(v_lexical.candidates), 0);
     end if;
     if v_answer.mode in ('semantic', 'hybrid') then
-        v_semantic := _semantic_candidates(v_live, v_embedding, v_filter, v_pool);
+        v_semantic := _semantic_candidates(
+            v_live, v_embedding, v_filter, v_pool, v_answer.mode = 'semantic' and p_half_life is null
+        );
         v_answer.candidates := v_answer.candidates + v_semantic.scored;
         v_answer.exact := v_answer.exact and v_semantic.exact;
         v_listed := greatest(v_listed, cardinality(v_semantic.candidates));

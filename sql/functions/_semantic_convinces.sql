@@ -101,8 +101,8 @@ begin
     end if;
     -- Candidates from anywhere are no neighbours of each other: the best one's are found by a short walk towards it.
     -- The third, for the first may be copies.
-    select r.embedding into v_best
-    from memory_records as r where r.namespace = v_stands.best_namespace and r.id = v_stands.best_id;
+    select @extschema:vector@.subvector(v.embedding, 1, @dimensions@)::@extschema:vector@.vector into v_best
+    from memory_vectors as v where v.namespace = v_stands.best_namespace and v.id = v_stands.best_id;
     v_settings := _graph_settings(25, 500);
     select n.score into v_near
     from unnest(

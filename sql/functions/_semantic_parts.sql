@@ -132,3 +132,88 @@ $function$;
 comment on function memory_plugin._semantic_measured(
     memory_plugin._candidate[], @extschema:vector@.vector, integer
 ) is 'The p_limit nearest of some candidates by their stored vectors, nearest first.';
+
+create or replace function memory_plugin._semantic_ordered(
+    p_candidates memory_plugin._candidate[], p_embedding @extschema:vector@.vector, p_limit integer, p_closely boolean
+)
+returns memory_plugin._candidate[]
+language plpgsql stable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+-- One plan is right for all values: each candidate by its key.
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
+as $function$
+declare
+    v_unit constant @extschema:vector@.vector := @extschema:vector@.l2_normalize(p_embedding);
+    -- Rounding two vectors of this kind to half precision puts their nearness off by 0.0003 of this norm on average, and
+    -- hardly ever by eight times as much: so far apart, two scores are in the right order.
+    v_apart double precision := 0.0048 * @extschema:vector@.vector_norm(
+        v_unit operator(@extschema:vector@.*) v_unit
+    );
+begin
+    if not p_closely then
+        v_apart := 0;
+    elsif v_apart > 0.0005 then
+        -- Few numbers make up the whole vector, and the score would be seen to be off.
+        v_apart := 'infinity';
+    end if;
+    return (
+        with placed as (
+            select
+                u.namespace, u.id, u.score, nth_value(u.score, p_limit) over w as last,
+                coalesce(
+                    least(u.score - lead(u.score) over w, lag(u.score) over w - u.score), 0
+                ) < v_apart as doubtful
+            from unnest(p_candidates) as u
+            window w as (order by u.score desc, u.id range between unbounded preceding and unbounded following)
+        ),
+
+        scored as (
+            select
+                p.namespace, p.id, r.created_at,
+                case
+                    when p.doubtful then 1 - (r.embedding operator(@extschema:vector@.<=>) p_embedding)
+                    else p.score
+                end as score
+            from placed as p
+            -- A stored vector lies apart from its row: to fetch those of ten takes as long as half a walk.
+            left join memory_records as r on p.namespace = r.namespace and r.id = case when p.doubtful then p.id end
+            where p.last is null or p.score >= p.last - v_apart
+        ),
+
+        first as (
+            select s.* from scored as s order by s.score desc, s.created_at desc, s.id, s.namespace limit p_limit
+        )
+
+        select
+            array_agg(
+                row(f.namespace, f.id, f.score)::_candidate
+                order by f.score desc, f.created_at desc, f.id, f.namespace
+            )
+        from first as f
+    );
+end
+$function$;
+
+comment on function memory_plugin._semantic_ordered(
+    memory_plugin._candidate[], @extschema:vector@.vector, integer, boolean
+) is
+    'The p_limit nearest of some candidates, nearest first, by their scores, which are those of the copy. closely: '
+    'what half precision may confuse is measured by the stored vectors.';
+
+create or replace function memory_plugin._semantic_few()
+returns integer
+language plpgsql immutable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+begin
+    return 50;
+end
+$function$;
+
+comment on function memory_plugin._semantic_few() is
+    'Of so many candidates whose scores are weighed anew each is measured by its stored vector; of more, the nearness '
+    'of the copies counts.';

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import io
 import re
@@ -68,6 +69,8 @@ def build(name: str, placeholders: Mapping[str, str] | None = None, root: Path |
     return built + rendered(declaration[done:])
 
 
+# Several functions are built around one source, and reading a source takes longer than all else in building.
+@functools.cache
 def _check(source: str, where: str, tag: str) -> None:
     """Refuse a source that would not survive being put into a function's body."""
     try:

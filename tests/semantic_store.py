@@ -49,7 +49,7 @@ from memory_plugin.search(
 ) as h
 """
 SMALL, MIDDLING, LARGE = "workspace:small", "team:middling", "org:large"
-SIZES = {SMALL: 60, MIDDLING: 900, LARGE: 7000}
+SIZES = {SMALL: 60, MIDDLING: 900, LARGE: 8400}
 DIMENSIONS = 96
 
 

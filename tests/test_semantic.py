@@ -369,3 +369,29 @@ class TestWithoutIterativeScan:
         for filters in ({}, {"kinds": ["checkpoint"]}, {"sources": ["user"]}):
             shares = [recall(*filled.both([LARGE], filled.embedding(*query), 10, **filters)) for query in QUERIES]
             assert sum(shares) / len(shares) >= 0.97, shares
+
+
+def test_two_more_walks_add_to_what_one_that_went_astray_met(store: Store) -> None:
+    """Their rows come once, are of the namespace, and nearer than those met before; the settings are as they were."""
+    embedding, near = store.embedding(LARGE, 3), "array[]::memory_plugin._candidate[]"
+    again = """
+        select n.id::text, n.score from unnest(memory_plugin._semantic_again(
+            {near}, %(n)s, memory_plugin._steered(%(e)s::{{vector}}.vector, '', null, '{{{{0,0}}}}'),
+            memory_plugin._steered(%(e)s::{{vector}}.vector, %(n)s, null, '{{{{10,4}}}}'), null, 14, 100
+        )) as n where n.namespace = %(n)s order by n.score desc
+    """
+    store.run("set local hnsw.ef_search = 77")
+    first = store.run(again.format(near=near), n=LARGE, e=embedding)
+    exact = [row.split()[1] for row in store.both([LARGE], embedding)[1]]
+    assert len(set(exact) & set(first)) >= 9
+    # What was met is given, once more among it, and a row that is far off.
+    far = store.run(
+        "select id::text from memory_plugin.memory_records where namespace = %(n)s and id::text <> all (%(f)s) limit 1",
+        n=LARGE,
+        f=first,
+    )
+    given = f"array[row('{LARGE}', '{far[0]}', -1)::memory_plugin._candidate]"
+    second = store.run(again.format(near=given), n=LARGE, e=embedding)
+    assert second == [*first, *far]
+    assert len(set(second)) == len(second)
+    assert store.run("show hnsw.ef_search") == ["77"]

@@ -13,14 +13,14 @@ from fixtures.server import Server
 from semantic_store import SMALL, Store, recall
 
 DIMENSIONS = 96
-# Three hundred topics of twenty rows. A topic of any other number is like none of them.
+# Three hundred topics of twenty-two rows. A topic of any other number is like none of them.
 TOPICS = """
 insert into memory_plugin.memory_records (namespace, id, content, kind, source, embedding)
 select %(n)s, md5(i::text)::uuid, 'memory ' || i, 'fact', 'agent', (
     select array_agg((sin(d * (i %% 300 + 1) * 0.37 + i %% 300) + 0.7 * (random() - 0.5))::real order by d)
     from generate_series(1, {dimensions}) as d
 )::{vector}.vector
-from generate_series(1, 6000) as i
+from generate_series(1, 6600) as i
 """
 ABOUT = """
 select array_agg((sin(d * (%(topic)s + 1) * 0.37 + %(topic)s) + 0.7 * (random() - 0.5))::real order by d)

@@ -13,13 +13,15 @@ declare
     -- Up to here comparing every row costs little more than the graph, and misses nothing.
     c_exact constant integer := case
         when @dimensions@ > 3981 then 2147483646
-        when c_near then least(4000, 3000000 / @dimensions@)
+        when c_near then least(6000, 3000000 / @dimensions@)
         else greatest(800, 4000000 / @dimensions@)
     end;
     -- Up to here every row is compared where the graph's answer does not convince: some tenths of a second.
     c_sure constant integer := case
         when c_near then least(300000, 120000000 / @dimensions@) else 80000000 / @dimensions@
     end;
+    -- Comparing more takes so long that another walk is made before.
+    c_astray constant integer := c_sure / 4;
     -- So many large namespaces are walked towards one by one, and so many a second time, further.
     c_walks constant integer := 200;
     c_again constant integer := 5;
@@ -35,11 +37,14 @@ declare
         ),
         1000
     );
+    v_place constant integer := greatest(least(p_limit, 10), 5);
+    v_convinces boolean := false;
     v_sized record;
     v_compared text[];
     v_walked text[] := '{}';
     v_near _candidate[] := '{}';
     v_name text;
+    v_guide @extschema:vector@.halfvec;
     v_part _candidate[];
     v_scan record;
     v_settings text[];
@@ -66,10 +71,17 @@ begin
     elsif v_sized.large <> '{}' then
         v_settings := _graph_settings(v_reach, greatest(2000, 4 * v_spare, 4 * v_reach));
         foreach v_name in array v_sized.large loop
-            v_part := _semantic_graph(
-                array[v_name], v_unit, _steered(p_embedding, v_name, p_filter.kinds, '{10,4}'), p_filter, v_spare
-            );
+            v_guide := _steered(p_embedding, v_name, p_filter.kinds, '{10,4}');
+            v_part := _semantic_graph(array[v_name], v_unit, v_guide, p_filter, v_spare);
             scored := scored + v_reach;
+            -- Beside the candidates of others it would not be seen that these are not the nearest.
+            if cardinality(v_sized.large) > 1
+                and coalesce((_semantic_standing(v_part, array[v_name], v_unit, v_place)).contrast, 0) < _semantic_least()
+                and _semantic_rows(array[v_name], p_filter.kinds, c_astray) > c_astray
+            then
+                v_part := _semantic_again(v_part, v_name, v_unit, v_guide, p_filter, v_spare, v_reach);
+                scored := scored + 4 * v_reach;
+            end if;
             if cardinality(v_part) < p_limit then
                 -- The graph gave up before it had enough.
                 v_compared := v_compared || v_name;
@@ -91,13 +103,18 @@ begin
         if cardinality(candidates) + cardinality(v_near) < p_limit then
             v_rows := _semantic_rows(v_walked, p_filter.kinds, null);
             v_scan := _semantic_compare(v_walked, v_unit, p_filter, p_limit);
-        elsif not _semantic_convinces(
-            candidates || v_near, v_walked, v_unit, p_filter, greatest(least(p_limit, 10), 5)
-        ) then
-            v_rows := _semantic_rows(v_walked, p_filter.kinds, c_sure);
+        elsif not _semantic_convinces(candidates || v_near, v_walked, v_unit, p_filter, v_place) then
+            if cardinality(v_walked) = 1 and _semantic_rows(v_walked, p_filter.kinds, c_astray) > c_astray then
+                v_near := _semantic_again(v_near, v_walked[1], v_unit, v_guide, p_filter, v_spare, v_reach);
+                scored := scored + 4 * v_reach;
+                v_convinces := _semantic_convinces(v_near, v_walked, v_unit, p_filter, v_place);
+            end if;
+            if not v_convinces then
+                v_rows := _semantic_rows(v_walked, p_filter.kinds, c_sure);
+            end if;
             if v_rows <= c_sure then
                 v_scan := _semantic_compare(v_walked, v_unit, p_filter, p_limit);
-            else
+            elsif v_rows > c_sure then
                 v_rows := null;
                 if cardinality(v_walked) <= c_again then
                     v_settings := _graph_settings(1000, 20000);

@@ -101,6 +101,37 @@ comment on function memory_plugin._semantic_graph(
     'Live rows of the namespaces from a walk through the graph towards p_guide, unordered; their score is the nearness '
     'to p_unit. May be fewer than there are.';
 
+create or replace function memory_plugin._semantic_again(
+    p_near memory_plugin._candidate[], p_namespace text, p_unit @extschema:vector@.halfvec,
+    p_guide @extschema:vector@.halfvec, p_filter memory_plugin._filter, p_limit integer, p_reach integer
+)
+returns memory_plugin._candidate[]
+-- set_config, which the graph needs, is not allowed beside parallel workers.
+language plpgsql stable parallel unsafe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+declare
+    v_settings constant text[] := _graph_settings(least(3 * p_reach, 1000), 4 * p_reach);
+    v_near _candidate[] := _semantic_graph(array[p_namespace], p_unit, p_guide, p_filter, p_limit);
+begin
+    perform _graph_settings(p_reach, 4 * p_reach);
+    v_near := v_near || _semantic_graph(array[p_namespace], p_unit, p_unit, p_filter, p_limit);
+    perform _graph_settings(v_settings);
+    return (
+        select array_agg(row(c.namespace, c.id, c.score)::_candidate)
+        from (select distinct n.namespace, n.id, n.score from unnest(p_near || v_near) as n) as c
+    );
+end
+$function$;
+
+comment on function memory_plugin._semantic_again(
+    memory_plugin._candidate[], text, @extschema:vector@.halfvec, @extschema:vector@.halfvec, memory_plugin._filter,
+    integer, integer
+) is
+    'Candidates, and those that two more walks meet: one that reaches farther, one towards no namespace. Of a large '
+    'part of the store one walk in thirty goes astray among its many topics, whose rows are neighbours of each other '
+    'only; the rows of other namespaces lead on.';
+
 create or replace function memory_plugin._graph_settings(p_reach integer, p_tuples integer)
 returns text[]
 language plpgsql volatile parallel unsafe security invoker

@@ -74,6 +74,20 @@ comment on function memory_plugin._semantic_standing(
     'them; or this nearness, as a part of that of the best to the question, if that is less. chance: how near the best '
     'is to rows of chance. Null where there are fewer candidates.';
 
+create or replace function memory_plugin._semantic_least()
+returns double precision
+language plpgsql immutable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+begin
+    return 0.4;
+end
+$function$;
+
+comment on function memory_plugin._semantic_least() is
+    'The contrast that candidates must have. Those of questions like the rows have 0.4 and more, most of them 0.6; of '
+    'questions about something else 0.3 at most.';
+
 create or replace function memory_plugin._semantic_convinces(
     p_candidates memory_plugin._candidate[], p_namespaces text[], p_unit @extschema:vector@.halfvec,
     p_filter memory_plugin._filter, p_place integer
@@ -84,8 +98,7 @@ language plpgsql stable parallel unsafe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 declare
-    -- Questions like the rows have 0.4 and more, most of them 0.6; questions about something else 0.3 at most.
-    c_least constant double precision := 0.4;
+    v_least constant double precision := _semantic_least();
     -- Where the candidates resemble each other so much, they are neighbours, and there is nothing to ask.
     c_plain constant double precision := 0.9;
     v_stands record := _semantic_standing(p_candidates, p_namespaces, p_unit, p_place);
@@ -93,7 +106,7 @@ declare
     v_settings text[];
     v_near double precision;
 begin
-    if coalesce(v_stands.contrast, 0) < c_least then
+    if coalesce(v_stands.contrast, 0) < v_least then
         return false;
     end if;
     if v_stands.contrast >= c_plain then
@@ -115,7 +128,7 @@ begin
     order by n.score desc
     limit 1 offset 2;
     perform _graph_settings(v_settings);
-    return v_near is null or v_stands.above >= c_least * (v_near - v_stands.chance);
+    return v_near is null or v_stands.above >= v_least * (v_near - v_stands.chance);
 end
 $function$;
 

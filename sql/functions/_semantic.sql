@@ -20,8 +20,8 @@ declare
     c_sure constant integer := case
         when c_near then least(300000, 120000000 / @dimensions@) else 80000000 / @dimensions@
     end;
-    -- Comparing more takes so long that another walk is made before.
-    c_astray constant integer := c_sure / 4;
+    -- Comparing more takes so long, some 80 ms, that two more walks are made before.
+    c_astray constant integer := case when c_near then c_sure / 4 else c_sure / 2 end;
     -- So many large namespaces are walked towards one by one, and so many a second time, further.
     c_walks constant integer := 200;
     c_again constant integer := 5;

@@ -111,9 +111,11 @@ language plpgsql stable parallel unsafe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 declare
-    v_settings constant text[] := _graph_settings(least(3 * p_reach, 1000), 4 * p_reach);
-    v_near _candidate[] := _semantic_graph(array[p_namespace], p_unit, p_guide, p_filter, p_limit);
+    v_settings text[];
+    v_near _candidate[];
 begin
+    v_settings := _graph_settings(least(3 * p_reach, 1000), 4 * p_reach);
+    v_near := _semantic_graph(array[p_namespace], p_unit, p_guide, p_filter, p_limit);
     perform _graph_settings(p_reach, 4 * p_reach);
     v_near := v_near || _semantic_graph(array[p_namespace], p_unit, p_unit, p_filter, p_limit);
     perform _graph_settings(v_settings);

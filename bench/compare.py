@@ -45,7 +45,7 @@ class Size:
 
 SIZES = {
     "tiny": Size(16, {10: 3, 200: 2}, 200, searches=10, warm_up=2, commits=5),
-    "quick": Size(384, {10: 20, 100: 28, 1_000: 4, 5_000: 1}, 5_000, warm_up=15),
+    "quick": Size(384, {10: 20, 100: 28, 1_000: 4, 8_000: 1}, 8_000, warm_up=15),
     "full": Size(384, {10: 50, 100: 195, 1_000: 40, 10_000: 4, 100_000: 1}, 10_000, commits=1000),
 }
 WAYS = ("embedding", "words", "both")

@@ -6,10 +6,9 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-import psycopg
 import pytest
 
-Connection = psycopg.Connection[Any]
+from semantic_store import Connection, Store
 
 DIMENSIONS = 1536
 NAME = "team:a"
@@ -44,8 +43,7 @@ class Ordering:
     def __init__(self, conn: Connection) -> None:
         """Look where pgvector is."""
         self.conn = conn
-        place = "select extnamespace::regnamespace::text from pg_extension where extname = 'vector'"
-        self.vector: str = conn.execute(place).fetchall()[0][0]
+        self.vector = Store(conn, DIMENSIONS).vector
 
     def ask(self, query: str, values: Sequence[Any]) -> list[Any]:
         """Run a query with pgvector's schema filled in."""

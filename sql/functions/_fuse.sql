@@ -22,7 +22,7 @@ declare
     v_terms integer := cardinality(p_plan.terms);
     -- What only words found is measured as what embeddings found was.
     v_copied constant boolean := cardinality(p_semantic) > _semantic_few();
-    v_unit constant @extschema:vector@.halfvec := _steered(p_embedding, '', null, '{0,0}');
+    v_unit constant @extschema:vector@.halfvec := case when v_copied then _steered(p_embedding, '', null, '{0,0}') end;
     -- Those beside the first of each arm are looked for: a look takes longer than all else that is done for a memory.
     c_near constant integer := 50;
 begin

@@ -40,6 +40,7 @@ declare
     v_place constant integer := greatest(least(p_limit, 10), 5);
     v_convinces boolean := false;
     v_sized record;
+    v_alone boolean;
     v_compared text[];
     v_walked text[] := '{}';
     v_near _candidate[] := '{}';
@@ -51,6 +52,7 @@ declare
     v_rows bigint;
 begin
     v_sized := _semantic_sizes(p_namespaces, p_filter.kinds, c_exact, c_sure);
+    v_alone := cardinality(v_sized.small) + cardinality(v_sized.large) = 1;
     v_compared := v_sized.small;
     scored := v_sized.total;
     candidates := '{}';
@@ -75,7 +77,7 @@ begin
             v_part := _semantic_graph(array[v_name], v_unit, v_guide, p_filter, v_spare);
             scored := scored + v_reach;
             -- Beside the candidates of others it would not be seen that these are not the nearest.
-            if cardinality(v_sized.large) > 1
+            if not v_alone
                 and coalesce((_semantic_standing(v_part, array[v_name], v_unit, v_place)).contrast, 0) < _semantic_least()
                 and _semantic_rows(array[v_name], p_filter.kinds, c_astray) > c_astray
             then
@@ -104,8 +106,8 @@ begin
             v_rows := _semantic_rows(v_walked, p_filter.kinds, null);
             v_scan := _semantic_compare(v_walked, v_unit, p_filter, p_limit);
         elsif not _semantic_convinces(candidates || v_near, v_walked, v_unit, p_filter, v_place) then
-            if cardinality(v_walked) = 1 and _semantic_rows(v_walked, p_filter.kinds, c_astray) > c_astray then
-                v_near := _semantic_again(v_near, v_walked[1], v_unit, v_guide, p_filter, v_spare, v_reach);
+            if v_alone and _semantic_rows(v_walked, p_filter.kinds, c_astray) > c_astray then
+                v_near := _semantic_again(v_near, v_sized.large[1], v_unit, v_guide, p_filter, v_spare, v_reach);
                 scored := scored + 4 * v_reach;
                 v_convinces := _semantic_convinces(v_near, v_walked, v_unit, p_filter, v_place);
             end if;

@@ -5,7 +5,8 @@ python bench/semantic.py [--server-url URL] [--size tiny|quick|full] [--dimensio
 
 Rows lie in clusters (topics), and in namespaces that hold a few topics or all of them; half the rows have expired, a
 tenth are of the kind asked for, and some were deleted. Questions come from a topic of the namespace or from another
-one. With --keep the databases stay, and a later run with the same name measures them again without loading.
+one. With --keep the databases stay, and a later run with the same name measures them again without loading. Before
+anything is timed every file of both is read once: the largest two have 5 GB each, and should fit the machine's memory.
 FILE gets {"server": {...}, "tables": [{"rows", "dimensions", "commit": {SYSTEM: ms, "ratio": r},
 "mean_recall", "worst_recall", "classes": [{"class", "questions", "compared", "missed": [WHAT],
 "systems": {SYSTEM: {"p50_ms", "p95_ms", "recall", "short"}}}]}]}; "short": answers with fewer rows than there are.
@@ -229,6 +230,8 @@ def one(
             url, other = server.kept(
                 server_url, f"{keep}_{dimensions}", dimensions, lambda made: load(made, table), without
             )
+        for database in (url, other):
+            server.warm(database)
         settings = "-c search_path=public -c jit=off -c max_parallel_workers_per_gather=0"
         ours = stack.enter_context(psycopg.connect(url, autocommit=True, prepare_threshold=None, options=settings))
         plain = stack.enter_context(psycopg.connect(other, autocommit=True, prepare_threshold=None, options=settings))

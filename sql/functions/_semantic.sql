@@ -79,7 +79,7 @@ begin
             -- Beside the candidates of others it would not be seen that these are not the nearest.
             if not v_alone
                 and coalesce((_semantic_standing(v_part, array[v_name], v_unit, v_place)).contrast, 0) < _semantic_least()
-                and _semantic_rows(array[v_name], p_filter.kinds, c_astray) > c_astray
+                and _semantic_many(array[v_name], p_filter.kinds, c_astray)
             then
                 v_part := _semantic_again(v_part, v_name, v_unit, v_guide, p_filter, v_spare, v_reach);
                 scored := scored + 4 * v_reach;
@@ -106,7 +106,7 @@ begin
             v_rows := _semantic_rows(v_walked, p_filter.kinds, null);
             v_scan := _semantic_compare(v_walked, v_unit, p_filter, p_limit);
         elsif not _semantic_convinces(candidates || v_near, v_walked, v_unit, p_filter, v_place) then
-            if v_alone and _semantic_rows(v_walked, p_filter.kinds, c_astray) > c_astray then
+            if v_alone and _semantic_many(v_walked, p_filter.kinds, c_astray) then
                 v_near := _semantic_again(v_near, v_sized.large[1], v_unit, v_guide, p_filter, v_spare, v_reach);
                 scored := scored + 4 * v_reach;
                 v_convinces := _semantic_convinces(v_near, v_walked, v_unit, p_filter, v_place);

@@ -89,8 +89,8 @@ end
 $function$;
 
 comment on function memory_plugin._semantic_planned(text[], text[]) is
-    'How many live rows of the kinds the planner supposes the namespaces to have, by the statistics of the last analyze: '
-    'within some percent for the large ones of a store, and far off where much was written or deleted since.';
+    'How many live rows of the kinds the planner supposes the namespaces to have, by the statistics of the last '
+    'analyze: within some percent for the large ones of a store, far off where much was written or deleted since.';
 
 create or replace function memory_plugin._semantic_many(p_namespaces text[], p_kinds text[], p_most integer)
 returns boolean
@@ -108,8 +108,8 @@ end
 $function$;
 
 comment on function memory_plugin._semantic_many(text[], text[], integer) is
-    'Whether the namespaces have more than p_most live rows of the kinds, or about so many, by the statistics of the last '
-    'analyze; counted where these know of less than a quarter.';
+    'Whether the namespaces have more than p_most live rows of the kinds, or about so many, by the statistics of the '
+    'last analyze; counted where these know of less than a quarter.';
 
 create or replace function memory_plugin._semantic_rows(p_namespaces text[], p_kinds text[], p_most integer)
 returns bigint

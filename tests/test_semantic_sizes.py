@@ -71,9 +71,12 @@ def test_the_planner_knows_what_is_live_and_of_a_kind(store: Store) -> None:
     assert store.run(planned, n=[HUGE], k=None)[0] == pytest.approx(LIVE, rel=0.1)
 
 
-def test_what_is_not_far_larger_is_counted(store: Store) -> None:
+def test_what_is_not_far_larger_is_counted_once_more(store: Store) -> None:
+    before = counted(store)
     assert store.run(SIZES, n=[HUGE], k=None, e=8990, a=300_000) == ["({},{" + HUGE + "},0)"]
     assert store.run(SIZES, n=[HUGE], k=None, e=LIVE, a=300_000) == ["({" + HUGE + "},{}," + f"{LIVE})"]
+    # Each time up to 1,000 first, and then all.
+    assert counted(store) - before <= 2 * (1001 + LIVE)
 
 
 def test_what_small_ones_leave_of_the_sum_is_there_for_others(store: Store) -> None:

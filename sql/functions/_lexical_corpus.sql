@@ -18,27 +18,6 @@ $function$;
 comment on function memory_plugin._lexical_rows(text[], integer) is
     'How many memories the namespaces hold, up to p_limit.';
 
-create or replace function memory_plugin._lexical_planned(p_namespaces text[])
-returns double precision
--- explain is for volatile functions only.
-language plpgsql volatile parallel unsafe security invoker
-set search_path = pg_catalog, memory_plugin, pg_temp
-as $function$
-declare
-    v_plan json;
-begin
-    execute format(
-        'explain (format json) select from memory_plugin.memory_records as r where r.namespace = any (%L::text[])',
-        p_namespaces
-    )
-    into v_plan;
-    return (v_plan #>> '{0,Plan,Plan Rows}')::double precision;
-end
-$function$;
-
-comment on function memory_plugin._lexical_planned(text[]) is
-    'How many memories the planner expects in the namespaces, from the statistics of the last analyze.';
-
 create or replace function memory_plugin._lexical_lengths(
     p_namespaces text[], p_most integer,
     out names text[], out memories bigint[], out total double precision, out average double precision,
@@ -93,7 +72,9 @@ set enable_sort = off
 as $function$
 declare
     v_shares text;
-    v_planned double precision := _lexical_planned(p_namespaces);
+    v_planned double precision := _planned_rows(
+        format('select from memory_plugin.memory_records as r where r.namespace = any (%L::text[])', p_namespaces)
+    );
     v_pages double precision;
     v_part double precision;
     v_live double precision;

@@ -44,3 +44,5 @@ drop function if exists memory_plugin._lexical_few(
 drop function if exists memory_plugin._semantic_candidates(
     text[], @extschema:vector@.vector, memory_plugin._filter, integer
 );
+
+drop function if exists memory_plugin._lexical_planned(text[]);

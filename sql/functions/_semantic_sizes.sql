@@ -15,13 +15,14 @@ set jit = off
 as $function$
 declare
     v_kinds constant text[] := coalesce(p_kinds, '{fact,summary,checkpoint}');
-    -- Of several namespaces each has its part, and the others what one leaves. What the planner knows to be far larger
-    -- need not be counted so far; to ask it takes as long as to count a thousand rows.
+    -- What the planner knows to be far larger need not be counted so far. To ask it takes as long as to count so many.
+    c_ask constant integer := 1000;
+    -- Of several namespaces each has its part, and the others what one leaves.
     v_each integer := greatest(
-        least(p_each, p_all / cardinality(p_namespaces), case when p_each > 3000 then 1000 end), 20
+        least(p_each, p_all / cardinality(p_namespaces), case when p_each > 3 * c_ask then c_ask end), 20
     );
     v_more integer;
-    v_planned boolean := false;
+    v_ask boolean := false;
     v_count record;
 begin
     small := '{}';
@@ -33,7 +34,7 @@ begin
             select
                 n.name,
                 case
-                    when v_planned and _semantic_planned(array[n.name], p_kinds) > 1.25 * v_each then v_each + 1
+                    when v_ask and _semantic_planned(array[n.name], p_kinds) > 1.25 * v_each then v_each + 1
                     else (
                         select count(*)
                         from (
@@ -62,7 +63,7 @@ begin
         v_more := least(p_each, (p_all - total) / cardinality(large));
         exit when v_more <= v_each or v_more < 2 * v_each and v_more < p_each;
         v_each := v_more;
-        v_planned := true;
+        v_ask := v_each > c_ask;
     end loop;
 end
 $function$;

@@ -112,9 +112,8 @@ format: .venv/.installed-dev
 provision:
 	@tests/provision/full_server.sh >/dev/null || [ $$? -eq 3 ]
 
-# Three, also on two cores: many tests wait for something.
 pytest: .venv/.installed-dev
-	$(BIN)/python -m pytest -n 3 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
 clean:
 	rm -rf .venv .venv-tools .venv-minilm build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

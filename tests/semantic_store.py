@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+
+from fixtures.databases import fresh_database
+from fixtures.installing import install
+from fixtures.server import Server
 
 Connection = psycopg.Connection[Any]
 
@@ -133,6 +137,19 @@ class Store:
         """.replace("subvector", "{vector}.subvector").replace("l2_normalize", "{vector}.l2_normalize")
             )[0]
         )
+
+
+@contextmanager
+def filled_store(server: Server, dimensions: int, sizes: Mapping[str, int]) -> Iterator[Store]:
+    """Make a database of ours with namespaces of so many memories, analyzed; drop it afterwards."""
+    with fresh_database(server) as url:
+        install(url, dimensions=dimensions)
+        with psycopg.connect(url, autocommit=True, prepare_threshold=None) as connection:
+            store = Store(connection, dimensions)
+            with store.bulk():
+                for name, size in sizes.items():
+                    store.fill(name, size)
+            yield store
 
 
 def recall(found: list[str], exact: list[str]) -> float:

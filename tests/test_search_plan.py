@@ -10,10 +10,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from fixtures.databases import fresh_database
-from fixtures.installing import install
 from fixtures.server import Server
-from semantic_store import LARGE, SIZES, Store
+from semantic_store import LARGE, SIZES, Store, filled_store
 
 DOC = Path(__file__).parents[1] / "docs" / "search.md"
 
@@ -29,13 +27,8 @@ def recipe() -> str:
 @pytest.fixture(scope="module")
 def filled(server: Server) -> Iterator[Store]:
     """Return a store of one large namespace."""
-    with fresh_database(server) as url:
-        install(url, dimensions=32)
-        with psycopg.connect(url, autocommit=True) as connection:
-            store = Store(connection, 32)
-            with store.bulk():
-                store.fill(LARGE, SIZES[LARGE])
-            yield store
+    with filled_store(server, 32, {LARGE: SIZES[LARGE]}) as store:
+        yield store
 
 
 def plans(store: Store, recipe: str, **asked: Any) -> str:

@@ -11,24 +11,15 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from fixtures.installing import install
 from fixtures.server import Server
-from semantic_store import DIMENSIONS, FILL, LARGE, MIDDLING, SIZES, SMALL, Store, recall
+from semantic_store import DIMENSIONS, FILL, LARGE, MIDDLING, SIZES, SMALL, Store, filled_store, recall
 
 
 @pytest.fixture(scope="module")
 def filled(server: Server, request: pytest.FixtureRequest) -> Iterator[Store]:
     """Return a store of three namespaces, a small, a middling and a large one, that tests only read."""
-    from fixtures.databases import fresh_database
-
-    with fresh_database(server) as url:
-        install(url, dimensions=DIMENSIONS)
-        with psycopg.connect(url, autocommit=True, prepare_threshold=None) as connection:
-            store = Store(connection, DIMENSIONS)
-            with store.bulk():
-                for name, size in SIZES.items():
-                    store.fill(name, size)
-            yield store
+    with filled_store(server, DIMENSIONS, SIZES) as store:
+        yield store
 
 
 @pytest.fixture

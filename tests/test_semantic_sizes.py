@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import psycopg
 import pytest
 
-from fixtures.databases import fresh_database
-from fixtures.installing import install
 from fixtures.server import Server
-from semantic_store import Store, recall
+from semantic_store import Store, filled_store, recall
 
 HUGE, FEW = "org:huge", [f"team:few-{number}" for number in range(12)]
 WRITTEN, LIVE = 12_000, 9_000
@@ -21,15 +18,9 @@ MANY = "select memory_plugin._semantic_many(%(n)s, %(k)s, %(m)s)"
 @pytest.fixture(scope="module")
 def filled(server: Server) -> Iterator[Store]:
     """Return a store of a namespace that the planner knows to be large, and of a dozen small ones."""
-    with fresh_database(server) as url:
-        install(url, dimensions=32)
-        with psycopg.connect(url, autocommit=True, prepare_threshold=None) as connection:
-            store = Store(connection, 32)
-            with store.bulk():
-                for name, size in {HUGE: WRITTEN, **dict.fromkeys(FEW, 40)}.items():
-                    store.fill(name, size)
-            connection.execute("vacuum memory_plugin.memory_vectors")
-            yield store
+    with filled_store(server, 32, {HUGE: WRITTEN, **dict.fromkeys(FEW, 40)}) as store:
+        store.run("vacuum memory_plugin.memory_vectors")
+        yield store
 
 
 @pytest.fixture

@@ -30,7 +30,6 @@ class FakeCalls(Calls):
     def __init__(self, answer: Callable[[list[bytes]], bytes]) -> None:
         self.answer = answer
         self.let_go = threading.Event()
-        self.slow = threading.Event()
         self.statements: list[tuple[bytes, list[bytes]]] = []
         self.first: list[bool] = []
 
@@ -40,7 +39,6 @@ class FakeCalls(Calls):
         if b"commit_memories" in route.statement:
             return self.answer(list(parameters))
         if parameters[0] == b"slow":
-            self.slow.set()
             assert self.let_go.wait(10)
         return b"alone:" + parameters[0]
 
@@ -52,20 +50,22 @@ class FakeCalls(Calls):
 
 @contextmanager
 def standing(
-    calls: FakeCalls, names: list[bytes], most: int = 1
+    calls: FakeCalls, names: list[bytes], most: int = 1, slow: int = 1, *, searched: bool = False
 ) -> Iterator[tuple[Commits, dict[bytes, Future[bytes]]]]:
-    """Enter while one commit is under way and these wait in line behind it, in this order."""
-    commits = Commits(calls, most)
-    with ThreadPoolExecutor(len(names) + 1) as pool:
-        slow = pool.submit(commits.run, b"slow", PLAIN, monotonic())
-        assert calls.slow.wait(10)
+    """Enter while `slow` commits, and perhaps searches, are under way and these wait in line behind, in this order."""
+    commits = Commits(calls, most, lambda: most + 1 if searched else 0)
+    with ThreadPoolExecutor(len(names) + slow) as pool:
+        under_way = []
+        for number in range(1, slow + 1):
+            under_way.append(pool.submit(commits.run, b"slow", PLAIN, monotonic()))
+            wait_until(lambda number=number: len(calls.statements) == number, "a slow commit")  # type: ignore[misc]
         waiting = {}
         for number, name in enumerate(names, 1):
             waiting[name] = pool.submit(commits.run, name, PLAIN, monotonic())
             wait_until(lambda number=number: commits.in_line == number, "a place in line")  # type: ignore[misc]
         yield commits, waiting
         calls.let_go.set()
-        assert slow.result(10) == b"alone:slow"
+        assert [one.result(10) for one in under_way] == [b"alone:slow"] * slow
 
 
 @pytest.fixture
@@ -173,30 +173,68 @@ def test_nobody_stays_in_line_behind_a_commit_that_hangs(monkeypatch: pytest.Mon
 
 
 @pytest.mark.usefixtures("patient")
-def test_a_commit_that_is_late_is_overtaken_by_all_behind_it_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commits_that_are_late_are_overtaken_by_all_behind_them_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = FakeCalls(lambda texts: b"\n".join(b"together:" + name for name in texts[::2]))
     monkeypatch.setattr("memory_plugin.thin_api.commits.LATE", 30.0)
-    with standing(calls, [b"a", b"b"], most=2) as (commits, waiting):
+    with standing(calls, [b"a", b"b"], most=3, slow=2) as (commits, waiting):
         monkeypatch.setattr("memory_plugin.thin_api.commits.LATE", 0.0)
-        # Whoever arrives sees that it is late.
+        # Whoever arrives sees that they are late.
         assert commits.run(b"c", PLAIN, monotonic()) == b"together:c"
         assert {name: future.result(10) for name, future in waiting.items()} == {
             b"a": b"together:a", b"b": b"together:b",
         }  # fmt: skip
         assert not calls.let_go.is_set()
-        # Beside the late one the line is open again.
+        # Beside the late ones the line is open again.
         assert commits.run(b"d", PLAIN, monotonic()) == b"alone:d"
-    # And so it is once that has ended.
+    # And so it is once those have ended.
     assert commits.run(b"e", PLAIN, monotonic()) == b"alone:e"
     assert [len(p) // 2 for s, p in calls.statements if b"commit_memories" in s] == [3]
 
 
-def test_one_that_stands_alone_behind_a_late_commit_goes_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_stands_alone_behind_late_commits_goes_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("memory_plugin.thin_api.commits.PATIENCE", 30.0)
+    monkeypatch.setattr("memory_plugin.thin_api.commits.LATE", 0.5)
     calls = FakeCalls(lambda _: b"never")
-    with standing(calls, [b"a"], most=2) as (_, waiting):
+    with standing(calls, [b"a"], most=3, slow=2) as (_, waiting):
         assert waiting[b"a"].result(10) == b"alone:a"
         assert not calls.let_go.is_set()
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_second_transaction_starts_beside_one_when_half_of_the_crowd_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("memory_plugin.thin_api.commits.LATE", 30.0)
+    monkeypatch.setattr("memory_plugin.thin_api.commits.PATIENCE", 60.0)
+    calls = FakeCalls(lambda texts: b"\n".join(texts[::2]))
+    # Of two the second is half, and has company enough in itself: eight are a crowd.
+    with standing(calls, [b"n%d" % i for i in range(6)], most=4, slow=2) as (commits, waiting):
+        calls.let_go.set()
+        assert [future.result(10) for future in waiting.values()] == list(waiting)
+        with ThreadPoolExecutor(5) as pool:
+            calls.let_go.clear()
+            before = len(calls.statements)
+            slow = pool.submit(commits.run, b"slow", PLAIN, monotonic())
+            wait_until(lambda: len(calls.statements) == before + 1, "a slow commit")
+            others = {}
+            for number, name in enumerate((b"a", b"b", b"c"), 1):
+                others[name] = pool.submit(commits.run, name, PLAIN, monotonic())
+                wait_until(lambda number=number: commits.in_line == number, "a place in line")  # type: ignore[misc]
+            assert commits.run(b"d", PLAIN, monotonic()) == b"d"
+            assert [future.result(10) for future in others.values()] == list(others)
+            assert not slow.done()
+            calls.let_go.set()
+            assert slow.result(10) == b"alone:slow"
+    assert [len(p) // 2 for s, p in calls.statements if b"commit_memories" in s] == [6, 4]
+
+
+@pytest.mark.usefixtures("patient")
+def test_beside_a_search_no_second_transaction_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("memory_plugin.thin_api.commits.LATE", 30.0)
+    calls = FakeCalls(lambda texts: b"\n".join(texts[::2]))
+    # The first of these would be half of the crowd.
+    with standing(calls, [b"a", b"b", b"c"], most=4, searched=True) as (_, waiting):
+        calls.let_go.set()
+        assert [future.result(10) for future in waiting.values()] == list(waiting)
+    assert [len(p) // 2 for s, p in calls.statements if b"commit_memories" in s] == [3]
 
 
 def test_large_commits_and_those_with_an_id_wait_for_nobody() -> None:

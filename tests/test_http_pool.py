@@ -145,11 +145,14 @@ def test_it_opens_no_more_than_its_size_and_serves_in_turn(server: Server) -> No
         with server.connect() as conn:
             row = conn.execute("select count(*) from pg_stat_activity where application_name = 'pool_test'").fetchone()
         assert row == (2,)
+        assert pool.busy() == 5
         pool.release(held[0])
         for thread in threads:
             thread.join(10)
         assert order == [0, 1, 2]
+        assert pool.busy() == 1
         pool.release(held[1])
+        assert pool.busy() == 0
         assert changes == [(True, "")]
     finally:
         pool.close()

@@ -84,7 +84,7 @@ class Application:
         self._pool = Pool(settings.conninfo, settings.pool_size, _log_reachability)
         breaker = Breaker()
         self._calls = Calls(self._pool, breaker)
-        self._commits = Commits(self._calls, settings.pool_size)
+        self._commits = Commits(self._calls, settings.pool_size, self._pool.busy)
         self._maintenance = Maintenance(settings.conninfo, settings.sweep_seconds)
         self._embedding = Embedding(settings.conninfo, settings.embed_seconds)
         self._metrics = Metrics(self._pool, breaker, self._maintenance, self._embedding)

@@ -1,18 +1,21 @@
 """Commit in one transaction those commits that arrive while another is under way.
 
 A commit's transaction costs more than what it writes: a round trip, a flush of the log, two switches between processes.
-So while one is under way others wait in line, and the next transaction takes all of them (`v1_commit_memories`). One
-that is under way for more than LATE, behind a lock or a slow disk, keeps nobody: the next one starts beside it, up to
-as many as there are connections. Whoever leads stands before the searches that wait for a connection: he is quick, and
-many wait for him. Each request keeps its own answer: an answer counts only once the transaction is committed, and what
-the statement leaves undone (whatever is not plainly right, or might wait for somebody else) is committed by its own
-thread as if it had come alone. Nobody stands in line longer than PATIENCE.
+So while one is under way others wait in line, and the next transaction takes all of them (`v1_commit_memories`). It
+starts beside the first as soon as half of those who commit stand in line: while the database writes for the one half,
+the requests of the other are read and answered. Not beside a search, though: two small transactions cost more than one
+large one, and searches would pay for it. One that is under way for more than LATE, behind a lock or a slow disk, keeps
+nobody, up to as many as there are connections. Whoever leads stands before the searches that wait for a connection: he
+is quick, and many wait for him. Each request keeps its own answer: an answer counts only once the transaction is
+committed, and what the statement leaves undone (whatever is not plainly right, or might wait for somebody else) is
+committed by its own thread as if it had come alone. Nobody stands in line longer than PATIENCE.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from time import monotonic
 
 from memory_plugin.thin_api.calls import Calls
@@ -24,6 +27,8 @@ SMALL = 4096
 MOST = 16
 PATIENCE = 0.2
 LATE = 0.03
+# Of the crowd, with each transaction: of sixty-four that have left nothing is expected a second later.
+FADES = 0.1
 # A store without the function is older than this program, until it is installed anew.
 OFF_SECONDS = 60.0
 _ID = b'"id"'
@@ -59,15 +64,17 @@ class _Place:
 class Commits:
     """Commits of many requests, over `calls`, in at most `most` transactions at a time."""
 
-    def __init__(self, calls: Calls, most: int) -> None:
+    def __init__(self, calls: Calls, most: int, busy: Callable[[], int]) -> None:
+        """`busy()` is how many connections are in use or waited for, by whomever."""
         self._calls = calls
         self._most = most
+        self._busy = busy
         self._lock = threading.Lock()
-        # Who commits, since when; and how many are late, and not waited for any more.
-        self._leader: object = None
-        self._since = 0.0
-        self._late = 0
+        # Who leads a transaction that is under way, and since when.
+        self._under_way: dict[_Place, float] = {}
         self._line: deque[_Place] = deque()
+        # How many were at it at once of late, in line and under way.
+        self._crowd = 0.0
         self._off_until = 0.0
 
     def run(self, name: bytes, body: bytes, arrived: float) -> bytes:
@@ -76,27 +83,19 @@ class Commits:
             return self._calls.run(COMMIT, (name, body), arrived)
         place = _Place(name, body, arrived)
         with self._lock:
-            leads = self._leader is None
-            if leads:
-                self._leader, self._since = place, monotonic()
-            else:
-                self._line.append(place)
-                self._overtake()
-        if leads:
-            try:
-                return self._calls.run(COMMIT, (name, body), arrived, first=True)
-            finally:
-                self._done(place)
-        self._stand(place)
+            self._line.append(place)
+            self._start()
+        if not place.party:
+            self._stand(place)
         if place.party:
             try:
                 if len(place.party) == 1:
                     return self._calls.run(COMMIT, (name, body), arrived, first=True)
                 self._commit(place.party)
             finally:
+                self._done(place)
                 for other in place.party[1:]:
                     other.ready.release()
-                self._done(place)
         if place.error is not None:
             raise place.error
         return place.answer or self._calls.run(COMMIT, (name, body), arrived)
@@ -112,7 +111,7 @@ class Commits:
         if place.ready.acquire(timeout=LATE):
             return
         with self._lock:
-            self._overtake()
+            self._start()
         if place.ready.acquire(timeout=rest):
             return
         with self._lock:
@@ -122,28 +121,32 @@ class Commits:
         # Under way by now: whoever leads ends by his statement's deadline.
         place.ready.acquire()
 
-    def _overtake(self) -> None:
-        """Start beside a transaction that is late; the caller holds the lock."""
-        if self._line and self._late + 1 < self._most and monotonic() - self._since > LATE:
-            self._late += 1
-            self._hand_over()
-
-    def _hand_over(self) -> None:
-        """Let the first in line commit for those that stand there now; the caller holds the lock."""
-        party = [self._line.popleft() for _ in range(min(len(self._line), MOST))]
-        party[0].party = party
-        self._leader, self._since = party[0], monotonic()
-        party[0].ready.release()
+    def _start(self) -> None:
+        """Let the first in line commit for those that stand there now, if it is time; the caller holds the lock."""
+        self._crowd = max(self._crowd, self._present())
+        while self._line and len(self._under_way) < self._most:
+            now = monotonic()
+            prompt = sum(now - since <= LATE for since in self._under_way.values())
+            if prompt > 1 or (prompt == 1 and not self._may_start_beside()):
+                return
+            party = [self._line.popleft() for _ in range(min(len(self._line), MOST))]
+            party[0].party = party
+            self._under_way[party[0]] = now
+            party[0].ready.release()
 
     def _done(self, place: _Place) -> None:
         """Note that the transaction which a place led has ended."""
         with self._lock:
-            if self._leader is not place:
-                self._late -= 1
-            elif self._line:
-                self._hand_over()
-            else:
-                self._leader = None
+            self._crowd = max(self._present(), self._crowd - FADES)
+            del self._under_way[place]
+            self._start()
+
+    def _may_start_beside(self) -> bool:
+        enough = len(self._line) >= min(self._crowd / 2, MOST)
+        return enough and self._busy() <= len(self._under_way)
+
+    def _present(self) -> int:
+        return len(self._line) + sum(len(leader.party) for leader in self._under_way)
 
     def _commit(self, party: list[_Place]) -> None:
         parameters = [text for place in party for text in (place.name, place.body)]

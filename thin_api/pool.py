@@ -143,6 +143,10 @@ class Pool:
         with self._lock:
             return PoolState(self._open, len(self._idle), self._size, len(self._waiters), self._reachable is True)
 
+    def busy(self) -> int:
+        """Return how many connections are in use or waited for; without the lock, so at times one more or less."""
+        return self._open - len(self._idle) + len(self._waiters)
+
     def close(self) -> None:
         """Close what is idle and open nothing more."""
         self._closing.set()

@@ -43,6 +43,23 @@ def test_a_wide_store_searches_a_large_namespace_through_the_graph(empty_databas
 
 
 @pytest.mark.servers("any")
+def test_a_wide_store_where_nothing_expires_reads_the_rows_of_the_kinds_asked_for_only(empty_database: str) -> None:
+    install(empty_database, dimensions=1104)
+    with psycopg.connect(empty_database, autocommit=True, prepare_threshold=None) as connection:
+        store = Store(connection, 1104)
+        with store.bulk():
+            store.fill(LARGE, 1500)
+            store.run("update memory_plugin.memory_records set expires_at = null where expires_at is not null")
+        store.run("vacuum analyze memory_plugin.memory_vectors")
+        with connection.transaction():
+            found, exact = store.both([LARGE], store.embedding(LARGE, 10), kinds=["checkpoint"])
+            assert found == exact
+            assert (
+                store.run("select pg_stat_get_xact_tuples_fetched('memory_plugin.memory_vectors'::regclass)")[0] < 300
+            )
+
+
+@pytest.mark.servers("any")
 @pytest.mark.parametrize("ends", ["during the copy", "during the index"])
 def test_an_install_that_is_killed_in_the_middle_goes_on_where_it_was(empty_database: str, ends: str) -> None:
     install(empty_database, dimensions=DIMENSIONS)

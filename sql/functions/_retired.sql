@@ -46,3 +46,7 @@ drop function if exists memory_plugin._semantic_candidates(
 );
 
 drop function if exists memory_plugin._lexical_planned(text[]);
+
+drop function if exists memory_plugin._semantic_convinces(
+    memory_plugin._candidate[], text[], @extschema:vector@.halfvec, memory_plugin._filter, integer
+);

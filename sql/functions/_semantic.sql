@@ -16,6 +16,8 @@ declare
         when c_near then least(6000, 3000000 / @dimensions@)
         else greatest(800, 4000000 / @dimensions@)
     end;
+    -- So many are compared rather than walked towards a second time.
+    c_few constant integer := 2 * least(c_exact, 1000000000);
     -- Up to here every row is compared where the graph's answer does not convince: some tenths of a second.
     c_sure constant integer := case
         when c_near then least(300000, 120000000 / @dimensions@) else 80000000 / @dimensions@
@@ -28,16 +30,13 @@ declare
     v_unit constant @extschema:vector@.halfvec := _steered(p_embedding, '', null, '{0,0}');
     -- In half precision the last places may be confused. Where a filter lets few pass, looking for more finds nearer ones.
     v_spare constant integer := p_limit + case when p_filter is null then 4 else 10 end;
-    v_reach constant integer := least(
-        greatest(
-            _setting(
-                'semantic_reach', case when c_near or p_filter.kinds is not null then 100 else 60 end, 40, 1000
-            )::integer,
-            v_spare + v_spare / 4
-        ),
-        1000
-    );
+    v_usual constant integer := _setting(
+        'semantic_reach', case when c_near or p_filter.kinds is not null then 100 else 60 end, 40, 1000
+    )::integer;
+    v_reach constant integer := least(greatest(v_usual, v_spare + v_spare / 4), 1000);
     v_place constant integer := greatest(least(p_limit, 10), 5);
+    -- Where it is not quite clear whether a walk met the nearest, one that reaches so far must meet nothing nearer.
+    v_farther constant integer := case when v_reach <= 2 * v_usual then least(4 * v_usual, 1000) end;
     v_convinces boolean := false;
     v_sized record;
     v_alone boolean;
@@ -56,6 +55,7 @@ begin
     v_compared := v_sized.small;
     scored := v_sized.total;
     candidates := '{}';
+    exact := true;
     if cardinality(v_sized.large) > c_walks then
         v_rows := _semantic_rows(v_sized.large, p_filter.kinds, c_sure);
         if v_rows <= c_sure then
@@ -94,8 +94,20 @@ begin
             end if;
         end loop;
         perform _graph_settings(v_settings);
+        if coalesce(cardinality(p_filter.kinds), 0) <> 1 and _semantic_close(v_near, v_place) then
+            if _semantic_many(v_walked, p_filter.kinds, c_few) then
+                v_scan := _semantic_each_kind(p_namespaces, p_embedding, p_filter, p_limit, p_closely);
+                candidates := v_scan.candidates;
+                scored := scored - v_sized.total + v_scan.scored;
+                exact := v_scan.exact;
+                v_compared := '{}';
+            else
+                v_compared := v_compared || v_walked;
+                scored := scored + _semantic_rows(v_walked, p_filter.kinds, null);
+            end if;
+            v_walked := '{}';
+        end if;
     end if;
-    exact := true;
     if v_compared <> '{}' then
         v_scan := _semantic_compare(v_compared, v_unit, p_filter, p_limit);
         candidates := v_scan.nearest;
@@ -105,11 +117,14 @@ begin
         if cardinality(candidates) + cardinality(v_near) < p_limit then
             v_rows := _semantic_rows(v_walked, p_filter.kinds, null);
             v_scan := _semantic_compare(v_walked, v_unit, p_filter, p_limit);
-        elsif not _semantic_convinces(candidates || v_near, v_walked, v_unit, p_filter, v_place) then
+        elsif not _semantic_convinces(
+            candidates || v_near, v_walked, v_unit, p_filter, v_place, c_few,
+            case when cardinality(v_walked) <= c_again then v_farther end
+        ) then
             if v_alone and _semantic_many(v_walked, p_filter.kinds, c_astray) then
                 v_near := _semantic_again(v_near, v_sized.large[1], v_unit, v_guide, p_filter, v_spare, v_reach);
                 scored := scored + 4 * v_reach;
-                v_convinces := _semantic_convinces(v_near, v_walked, v_unit, p_filter, v_place);
+                v_convinces := _semantic_convinces(v_near, v_walked, v_unit, p_filter, v_place, c_few, v_farther);
             end if;
             if not v_convinces then
                 v_rows := _semantic_rows(v_walked, p_filter.kinds, c_sure);

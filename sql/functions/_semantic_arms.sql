@@ -8,7 +8,7 @@ set search_path = pg_catalog, memory_plugin, pg_temp
 -- these have no room in one, page by page.
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
--- As it is set below, until the function ends.
+-- As they are set below, until the function ends.
 set enable_bitmapscan = on
 set jit = off
 as $function$
@@ -24,6 +24,9 @@ declare
 begin
     if @dimensions@ <= 1100 then
         perform set_config('enable_bitmapscan', 'off', true);
+    elsif p_filter.kinds is not null then
+        -- Of a store where nothing expires, the plan for all values would read the rows of every kind.
+        perform set_config('plan_cache_mode', 'force_custom_plan', true);
     end if;
     loop
         nearest := (

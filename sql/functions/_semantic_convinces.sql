@@ -90,7 +90,7 @@ comment on function memory_plugin._semantic_least() is
 
 create or replace function memory_plugin._semantic_convinces(
     p_candidates memory_plugin._candidate[], p_namespaces text[], p_unit @extschema:vector@.halfvec,
-    p_filter memory_plugin._filter, p_place integer
+    p_filter memory_plugin._filter, p_place integer, p_few integer, p_reach integer
 )
 returns boolean
 -- set_config, which the graph needs, is not allowed beside parallel workers.
@@ -101,10 +101,14 @@ declare
     v_least constant double precision := _semantic_least();
     -- Where the candidates resemble each other so much, they are neighbours, and there is nothing to ask.
     c_plain constant double precision := 0.9;
+    -- Of this nearness again: below it, near ones may be in several places, and a walk ends at the first of them.
+    c_clear constant double precision := 0.85;
     v_stands record := _semantic_standing(p_candidates, p_namespaces, p_unit, p_place);
     v_best @extschema:vector@.vector;
     v_settings text[];
     v_near double precision;
+    v_more _candidate[] := '{}';
+    v_name text;
 begin
     if coalesce(v_stands.contrast, 0) < v_least then
         return false;
@@ -128,12 +132,44 @@ begin
     order by n.score desc
     limit 1 offset 2;
     perform _graph_settings(v_settings);
-    return v_near is null or v_stands.above >= v_least * (v_near - v_stands.chance);
+    if v_stands.above < v_least * (v_near - v_stands.chance) then
+        return false;
+    end if;
+    if p_reach is null or v_near is null or v_stands.above >= c_clear * (v_near - v_stands.chance) then
+        return true;
+    end if;
+    if not _semantic_many(p_namespaces, p_filter.kinds, p_few) then
+        return false;
+    end if;
+    v_settings := _graph_settings(p_reach, 4 * p_reach);
+    foreach v_name in array p_namespaces loop
+        v_more := v_more || _semantic_graph(
+            array[v_name], p_unit,
+            _steered(
+                @extschema:vector@.subvector(p_unit, 1, @dimensions@)::@extschema:vector@.vector, v_name, p_filter.kinds,
+                '{10,4}'
+            ),
+            p_filter, p_place
+        );
+    end loop;
+    perform _graph_settings(v_settings);
+    return cardinality(v_more) >= p_place and not exists (
+        select
+        from unnest(v_more) as m
+        where m.score > (
+            select c.score from unnest(p_candidates) as c order by c.score desc limit 1 offset p_place - 1
+        )
+        and not exists (
+            select from unnest(p_candidates) as c where c.namespace = m.namespace and c.id = m.id
+        )
+    );
 end
 $function$;
 
 comment on function memory_plugin._semantic_convinces(
-    memory_plugin._candidate[], text[], @extschema:vector@.halfvec, memory_plugin._filter, integer
+    memory_plugin._candidate[], text[], @extschema:vector@.halfvec, memory_plugin._filter, integer, integer, integer
 ) is
     'Whether what walks through the graph met is what there is: true where the question is like the rows. About '
-    'something else, its nearest rows are anywhere, and a walk meets only some of them.';
+    'something else, its nearest rows are anywhere, and a walk meets only some of them. In between it is true where '
+    'walks that reach p_reach far meet nothing nearer, and false where there are no more than p_few live rows, which are '
+    'compared in the same time. p_reach null: only what is far from clear is false.';

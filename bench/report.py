@@ -71,6 +71,15 @@ def semantic(result: dict[str, Any]) -> Iterator[Line]:
         yield Line(f"{label}, recall@10 of all classes", "", table["mean_recall"], remark=remark)
 
 
+def shapes(result: dict[str, Any]) -> Iterator[Line]:
+    """Yield the lines of bench/shapes.py."""
+    for shape, classes in result["shapes"].items():
+        worst = min(classes, key=lambda of: of["recall"])
+        remark = f"worst class {worst['recall']:.3f}: {worst['class']}"
+        mean = sum(of["recall"] for of in classes) / len(classes)
+        yield Line(f"data of the shape {shape}: recall", "", mean, remark=remark)
+
+
 def lexical(result: dict[str, Any]) -> Iterator[Line]:
     """Yield the lines of bench/lexical.py."""
     for namespace in result["namespaces"]:
@@ -167,6 +176,7 @@ BENCHES: dict[str, Callable[[Any], Iterator[Line]]] = {
     "paraphrase": paraphrase,
     "reembed": reembed,
     "semantic": semantic,
+    "shapes": shapes,
     "served_locomo": served_locomo,
     "sidecar_overhead": sidecar_overhead,
     "throughput": throughput,

@@ -54,6 +54,7 @@ EVERY_SIZE = {size: ("--size", size) for size in SIZES}
 BENCHES = (
     Bench("compare", COMMON, EVERY_SIZE),
     Bench("semantic", COMMON, EVERY_SIZE),
+    Bench("shapes", COMMON, {"tiny": ("--size", "tiny", "--shapes", "flat"), "full": ("--size", "full")}),
     Bench("lexical", COMMON, EVERY_SIZE),
     Bench("compare_locomo", COMMON, dict.fromkeys(SIZES, ()), needs="LOCOMO_DIR"),
     Bench(

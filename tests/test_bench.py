@@ -177,6 +177,16 @@ def check_semantic(figures: dict[str, Any]) -> None:
     assert table["commit"]["ratio"] > 0
 
 
+def check_shapes(figures: dict[str, Any]) -> None:
+    (classes,) = figures["shapes"].values()
+    assert [of["class"] for of in classes] == [
+        f"6,500 rows, all topics, {about}" for about in ("own topic", "any topic", "stranger")
+    ]
+    assert all(of["recall"] >= 0.97 for of in classes), classes
+    # Else the graph was not asked at all.
+    assert min(of["said_exact"] for of in classes) < 1
+
+
 def check_lexical(figures: dict[str, Any]) -> None:
     small, large = figures["namespaces"]
     assert (small["rows"], large["rows"]) == (300, 3000)
@@ -215,6 +225,7 @@ CHECKS: dict[str, Callable[[Any], None]] = {
     "throughput": check_throughput,
     "lexical": check_lexical,
     "semantic": check_semantic,
+    "shapes": check_shapes,
     "compare": check_compare,
     "compare_locomo": check_compare_locomo,
     "locomo": check_locomo,

@@ -171,5 +171,5 @@ comment on function memory_plugin._semantic_convinces(
 ) is
     'Whether what walks through the graph met is what there is: true where the question is like the rows. About '
     'something else, its nearest rows are anywhere, and a walk meets only some of them. In between it is true where '
-    'walks that reach p_reach far meet nothing nearer, and false where there are no more than p_few live rows, which are '
-    'compared in the same time. p_reach null: only what is far from clear is false.';
+    'walks that reach p_reach far meet nothing nearer, and false where there are no more than p_few live rows, which '
+    'are compared in the same time. p_reach null: only what is far from clear is false.';

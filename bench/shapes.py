@@ -1,4 +1,4 @@
-"""Recall of search by embedding over data of other shapes than that of semantic.py, for which nothing was tuned.
+"""Recall of search by embedding over data of other shapes than that of semantic.py.
 
 python bench/shapes.py [--server-url URL] [--size tiny|full] [--shapes NAME,…] [--json FILE]
 

@@ -39,9 +39,10 @@ BATCH = 512
 TRIES = ((5, False), (5, False), (50, False), (50, True), (500, True))
 """So many memories may still lack their vector when writers are stopped, try by try; and whether the swap is made where
 the provider does not give them even then: they are fetched right after it."""
-LAST_SECONDS = 0.5
-"""Writers are stopped for so long at most while those are fetched: a commit waits a second for a lock."""
-UPGRADE = "200ms"
+LAST_SECONDS = 0.3
+"""Writers are stopped for so long at most while those are fetched: a commit waits a second for a lock, for the swap to
+get its own as well, and on a slow machine."""
+UPGRADE = "150ms"
 """So long, then, for those who are reading; after that all of it is given up, and begun again."""
 ENOUGH = 100
 """With fewer left, fetching goes over to the next step: under writes there is always one more."""

@@ -120,18 +120,18 @@ def load(url: str, data: Data) -> None:
         conn.execute("vacuum analyze")
 
 
-def asked(conn: psycopg.Connection[Any], data: Data, size: int, *, few: bool, about: str, count: int) -> dict[str, Any]:
+def asked(
+    conn: psycopg.Connection[Any], vector: str, data: Data, size: int, *, few: bool, about: str, count: int
+) -> dict[str, Any]:
     """Ask questions of one class; return what was found of the exact answers and how long both took."""
-    place = "select extnamespace::regnamespace::text from pg_extension where extname = 'vector'"
-    ((vector_schema,),) = conn.execute(place).fetchall()
-    ours, scan = (text.format(v=vector_schema).encode() for text in (OURS, SCAN))
+    ours, scan = (text.format(v=vector).encode() for text in (OURS, SCAN))
     numbers = [n for n, s in enumerate(data.sizes) if s == size and (len(data.topics[n]) < TOPICS) == few]
     found, said, took, scanned = [], [], [], []
     for _ in range(count):
         number = int(data.rng.choice(numbers))
         topics = data.about(number, 1) if about == "own topic" else data.rng.integers(TOPICS, size=1)
-        vector = data.stranger() if about == "stranger" else data.draw(topics)
-        values = {"n": data.names[number], "e": literal(vector[0])}
+        question = data.stranger() if about == "stranger" else data.draw(topics)
+        values = {"n": data.names[number], "e": literal(question[0])}
         began = time.perf_counter()
         answer = {row[0] for row in conn.execute(ours, values)}
         took.append(time.perf_counter() - began)
@@ -156,10 +156,12 @@ def measured(url: str, data: Data, count: int) -> Iterator[dict[str, Any]]:
     with psycopg.connect(url, autocommit=True, prepare_threshold=None) as conn:
         # Ours has no use for a second processor either.
         conn.execute("set max_parallel_workers_per_gather = 0")
+        place = "select extnamespace::regnamespace::text from pg_extension where extname = 'vector'"
+        ((vector,),) = conn.execute(place).fetchall()
         for size in sorted({size for size in data.sizes if size > COMPARED}):
             for few in sorted({len(t) < TOPICS for t, s in zip(data.topics, data.sizes, strict=True) if s == size}):
                 for about in ("own topic", "any topic", "stranger"):
-                    yield asked(conn, data, size, few=few, about=about, count=count)
+                    yield asked(conn, vector, data, size, few=few, about=about, count=count)
 
 
 def main() -> None:

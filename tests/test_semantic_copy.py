@@ -8,8 +8,9 @@ import psycopg
 import pytest
 
 from fixtures.installing import MIGRATIONS, install, installer, kill_install, rows, settings_for
+from fixtures.server import Server
 from memory_plugin.installer import api
-from semantic_store import DIMENSIONS, LARGE, MIDDLING, SMALL, Connection, Store, recall
+from semantic_store import DIMENSIONS, LARGE, MIDDLING, SMALL, Connection, Store, filled_store, recall
 
 
 @pytest.mark.servers("any")
@@ -30,12 +31,8 @@ def test_a_store_of_any_dimensions_searches(empty_database: str, dimensions: int
 
 
 @pytest.mark.servers("any")
-def test_a_wide_store_searches_a_large_namespace_through_the_graph(empty_database: str) -> None:
-    install(empty_database, dimensions=3072)
-    with psycopg.connect(empty_database, autocommit=True, prepare_threshold=None) as connection:
-        store = Store(connection, 3072)
-        with store.bulk():
-            store.fill(LARGE, 2000)
+def test_a_wide_store_searches_a_large_namespace_through_the_graph(server: Server) -> None:
+    with filled_store(server, 3072, {LARGE: 2000}) as store:
         embedding = store.embedding(LARGE, 3)
         assert store.answer([LARGE], embedding)["exact"] is False
         assert recall(*store.both([LARGE], embedding)) >= 0.9
@@ -43,20 +40,15 @@ def test_a_wide_store_searches_a_large_namespace_through_the_graph(empty_databas
 
 
 @pytest.mark.servers("any")
-def test_a_wide_store_where_nothing_expires_reads_the_rows_of_the_kinds_asked_for_only(empty_database: str) -> None:
-    install(empty_database, dimensions=1104)
-    with psycopg.connect(empty_database, autocommit=True, prepare_threshold=None) as connection:
-        store = Store(connection, 1104)
-        with store.bulk():
-            store.fill(LARGE, 1500)
-            store.run("update memory_plugin.memory_records set expires_at = null where expires_at is not null")
+def test_a_wide_store_where_nothing_expires_reads_the_rows_of_the_kinds_asked_for_only(server: Server) -> None:
+    fetched = "select pg_stat_get_xact_tuples_fetched('memory_plugin.memory_vectors'::regclass)"
+    with filled_store(server, 1104, {LARGE: 1500}) as store:
+        store.run("update memory_plugin.memory_records set expires_at = null where expires_at is not null")
         store.run("vacuum analyze memory_plugin.memory_vectors")
-        with connection.transaction():
+        with store.connection.transaction():
             found, exact = store.both([LARGE], store.embedding(LARGE, 10), kinds=["checkpoint"])
             assert found == exact
-            assert (
-                store.run("select pg_stat_get_xact_tuples_fetched('memory_plugin.memory_vectors'::regclass)")[0] < 300
-            )
+            assert store.run(fetched)[0] < 300
 
 
 @pytest.mark.servers("any")

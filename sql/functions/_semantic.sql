@@ -134,16 +134,7 @@ begin
             elsif v_rows > c_sure then
                 v_rows := null;
                 if cardinality(v_walked) <= c_again then
-                    v_settings := _graph_settings(1000, 20000);
-                    select coalesce(array_agg(row(c.namespace, c.id, c.score)::_candidate), '{}') into v_near
-                    from unnest(v_walked) as n (name)
-                    cross join lateral unnest(
-                        _semantic_graph(
-                            array[n.name], v_unit, _steered(p_embedding, n.name, p_filter.kinds, '{10,4}'), p_filter,
-                            v_spare
-                        )
-                    ) as c;
-                    perform _graph_settings(v_settings);
+                    v_near := _semantic_walks(v_walked, p_embedding, v_unit, p_filter, v_spare, 1000, 20000);
                     scored := scored + 1000 * cardinality(v_walked);
                 end if;
             end if;

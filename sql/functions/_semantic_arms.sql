@@ -104,6 +104,36 @@ comment on function memory_plugin._semantic_graph(
     'Live rows of the namespaces from a walk through the graph towards p_guide, unordered; their score is the nearness '
     'to p_unit. May be fewer than there are.';
 
+create or replace function memory_plugin._semantic_walks(
+    p_namespaces text[], p_embedding @extschema:vector@.vector, p_unit @extschema:vector@.halfvec,
+    p_filter memory_plugin._filter, p_limit integer, p_reach integer, p_tuples integer
+)
+returns memory_plugin._candidate[]
+-- set_config, which the graph needs, is not allowed beside parallel workers.
+language plpgsql stable parallel unsafe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+declare
+    v_settings constant text[] := _graph_settings(p_reach, p_tuples);
+    v_near _candidate[] := '{}';
+    v_name text;
+begin
+    foreach v_name in array p_namespaces loop
+        v_near := v_near || _semantic_graph(
+            array[v_name], p_unit, _steered(p_embedding, v_name, p_filter.kinds, '{10,4}'), p_filter, p_limit
+        );
+    end loop;
+    perform _graph_settings(v_settings);
+    return v_near;
+end
+$function$;
+
+comment on function memory_plugin._semantic_walks(
+    text[], @extschema:vector@.vector, @extschema:vector@.halfvec, memory_plugin._filter, integer, integer, integer
+) is
+    'Up to p_limit candidates of each namespace, from a walk towards it that reaches p_reach far at once and '
+    'p_tuples in all.';
+
 create or replace function memory_plugin._semantic_again(
     p_near memory_plugin._candidate[], p_namespace text, p_unit @extschema:vector@.halfvec,
     p_guide @extschema:vector@.halfvec, p_filter memory_plugin._filter, p_limit integer, p_reach integer

@@ -107,8 +107,7 @@ declare
     v_best @extschema:vector@.vector;
     v_settings text[];
     v_near double precision;
-    v_more _candidate[] := '{}';
-    v_name text;
+    v_more _candidate[];
 begin
     if coalesce(v_stands.contrast, 0) < v_least then
         return false;
@@ -141,18 +140,10 @@ begin
     if not _semantic_many(p_namespaces, p_filter.kinds, p_few) then
         return false;
     end if;
-    v_settings := _graph_settings(p_reach, 4 * p_reach);
-    foreach v_name in array p_namespaces loop
-        v_more := v_more || _semantic_graph(
-            array[v_name], p_unit,
-            _steered(
-                @extschema:vector@.subvector(p_unit, 1, @dimensions@)::@extschema:vector@.vector, v_name, p_filter.kinds,
-                '{10,4}'
-            ),
-            p_filter, p_place
-        );
-    end loop;
-    perform _graph_settings(v_settings);
+    v_more := _semantic_walks(
+        p_namespaces, @extschema:vector@.subvector(p_unit, 1, @dimensions@)::@extschema:vector@.vector, p_unit, p_filter,
+        p_place, p_reach, 4 * p_reach
+    );
     return cardinality(v_more) >= p_place and not exists (
         select
         from unnest(v_more) as m

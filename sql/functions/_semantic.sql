@@ -34,6 +34,7 @@ declare
         'semantic_reach', case when c_near or p_filter.kinds is not null then 100 else 60 end, 40, 1000
     )::integer;
     v_reach constant integer := least(greatest(v_usual, v_spare + v_spare / 4), 1000);
+    v_apart constant double precision := case when p_closely then _semantic_apart(p_embedding) end;
     v_place constant integer := greatest(least(p_limit, 10), 5);
     -- Where it is not quite clear whether a walk met the nearest, one that reaches so far must meet nothing nearer.
     v_farther constant integer := case when v_reach <= 2 * v_usual then least(4 * v_usual, 1000) end;
@@ -76,6 +77,10 @@ begin
             v_guide := _steered(p_embedding, v_name, p_filter.kinds, '{10,4}');
             v_part := _semantic_graph(array[v_name], v_unit, v_guide, p_filter, v_spare);
             scored := scored + v_reach;
+            if p_closely and _semantic_crowded(v_part, p_limit, v_apart) then
+                -- As near as each other, as copies are: all that such a walk meets.
+                v_part := _semantic_graph(array[v_name], v_unit, v_guide, p_filter, v_reach);
+            end if;
             -- Beside the candidates of others it would not be seen that these are not the nearest.
             if not v_alone
                 and coalesce((_semantic_standing(v_part, array[v_name], v_unit, v_place)).contrast, 0) < _semantic_least()

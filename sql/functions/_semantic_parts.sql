@@ -54,6 +54,47 @@ comment on function memory_plugin._semantic_measured(
     memory_plugin._candidate[], @extschema:vector@.vector, integer
 ) is 'The p_limit nearest of some candidates by their stored vectors, nearest first.';
 
+create or replace function memory_plugin._semantic_apart(p_embedding @extschema:vector@.vector)
+returns double precision
+language plpgsql immutable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+declare
+    v_unit constant @extschema:vector@.vector := @extschema:vector@.l2_normalize(p_embedding);
+begin
+    -- Rounding two vectors of this kind to half precision puts their nearness off by 0.0003 of this norm on average, and
+    -- hardly ever by eight times as much.
+    return 0.0048 * @extschema:vector@.vector_norm(v_unit operator(@extschema:vector@.*) v_unit);
+end
+$function$;
+
+comment on function memory_plugin._semantic_apart(@extschema:vector@.vector) is
+    'Two scores in half precision that are so far apart are in the right order.';
+
+create or replace function memory_plugin._semantic_crowded(
+    p_candidates memory_plugin._candidate[], p_limit integer, p_apart double precision
+)
+returns boolean
+language plpgsql stable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+begin
+    return coalesce(
+        (
+            select c.score - (select min(l.score) from unnest(p_candidates) as l)
+            from unnest(p_candidates) as c
+            order by c.score desc
+            limit 1 offset p_limit - 1
+        ) < p_apart,
+        false
+    );
+end
+$function$;
+
+comment on function memory_plugin._semantic_crowded(memory_plugin._candidate[], integer, double precision) is
+    'Whether half precision may confuse the place p_limit of some candidates with their last: behind that one there may '
+    'be more that belong before it.';
+
 create or replace function memory_plugin._semantic_ordered(
     p_candidates memory_plugin._candidate[], p_embedding @extschema:vector@.vector, p_limit integer, p_closely boolean
 )
@@ -68,12 +109,7 @@ set enable_mergejoin = off
 set jit = off
 as $function$
 declare
-    v_unit constant @extschema:vector@.vector := @extschema:vector@.l2_normalize(p_embedding);
-    -- Rounding two vectors of this kind to half precision puts their nearness off by 0.0003 of this norm on average, and
-    -- hardly ever by eight times as much: so far apart, two scores are in the right order.
-    v_apart double precision := 0.0048 * @extschema:vector@.vector_norm(
-        v_unit operator(@extschema:vector@.*) v_unit
-    );
+    v_apart double precision := _semantic_apart(p_embedding);
 begin
     if not p_closely then
         v_apart := 0;

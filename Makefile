@@ -112,8 +112,9 @@ format: .venv/.installed-dev
 provision:
 	@tests/provision/full_server.sh >/dev/null || [ $$? -eq 3 ]
 
+# A file's tests stay with one worker, so what they share is made once, and what waits runs beside what computes.
 pytest: .venv/.installed-dev
-	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 clean:
 	rm -rf .venv .venv-tools .venv-minilm build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -146,10 +146,10 @@ def test_a_signal_during_the_installation_cancels_its_statement_and_the_command_
 
 @ANY
 def test_the_time_of_the_installation_is_not_the_sidecars(empty_database: str, tmp_path: Path) -> None:
-    (tmp_path / "100_slow.up.sql").write_text("select pg_sleep(10);")
+    (tmp_path / "100_slow.up.sql").write_text("select pg_sleep(5);")
     done = boot(
         *SHOW,
-        options=("--gate-seconds", "10"),
+        options=("--gate-seconds", "5"),
         DATABASE_URL=empty_database,
         MEMORY_PLUGIN_MIGRATIONS_DIR=str(tmp_path),
         **here(),

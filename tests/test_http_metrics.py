@@ -23,9 +23,9 @@ from memory_plugin.thin_api.routes import HEALTH
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
-@pytest.fixture
-def sidecar(database: str, tmp_path: Path) -> Iterator[Sidecar]:
-    with serving(database, tmp_path / "log") as running:
+@pytest.fixture(scope="module")
+def sidecar(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
+    with serving(module_database, tmp_path_factory.mktemp("sidecar") / "log") as running:
         yield running
 
 

@@ -92,8 +92,8 @@ end
 $function$;
 
 comment on function memory_plugin._semantic_crowded(memory_plugin._candidate[], integer, double precision) is
-    'Whether half precision may confuse the place p_limit of some candidates with their last: behind that one there may '
-    'be more that belong before it.';
+    'Whether half precision may confuse the place p_limit of some candidates with their last: behind that one there '
+    'may be more that belong before it.';
 
 create or replace function memory_plugin._semantic_ordered(
     p_candidates memory_plugin._candidate[], p_embedding @extschema:vector@.vector, p_limit integer, p_closely boolean

@@ -18,6 +18,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,12 +38,14 @@ def measure(server_url: str, folder: Path) -> dict[str, Any]:
     if dimensions != minilm_service.DIMENSIONS:
         raise LookupError(f"the data has {dimensions or 'no'} dimensions, the model {minilm_service.DIMENSIONS}")
     with minilm_service.service() as model, server.store(server_url, dimensions) as url:
-        with psycopg.connect(url, autocommit=True) as conn, server.sidecar(url) as client:
-            door = locomo.Http(str(client.base_url))
-            places = locomo.commit(door, turns, embedded=True)
-            # Configured before the first text comes, so that embedding goes on beside the commits.
+        with ExitStack() as stack:
+            conn = stack.enter_context(psycopg.connect(url, autocommit=True))
+            # Before the sidecar starts, which would find no provider and look again a quarter of a minute later.
             configure = "select memory_plugin.configure_embedding(%s, %s, %s)"
             conn.execute(configure, [model.url, model.model, dimensions])
+            client = stack.enter_context(server.sidecar(url))
+            door = locomo.Http(str(client.base_url))
+            places = locomo.commit(door, turns, embedded=True)
             start = time.monotonic()
             places |= locomo.commit(door, [_served(turn) for turn in turns], embedded=False)
             committed = time.monotonic() - start

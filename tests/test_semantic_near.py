@@ -87,9 +87,10 @@ def test_small_namespaces_are_compared_from_an_index_where_it_has_room(
     with psycopg.connect(empty_database, autocommit=True, prepare_threshold=None) as connection:
         store = Store(connection, dimensions)
         # One after the other, as memories come: rows of one namespace that lay together would be read as they lie.
-        for part in range(5):
-            for name in (SMALL, *(f"team:other-{number}" for number in range(100))):
-                store.fill(name, 4 * part + 4, 4 * part + 1)
+        with store.bulk():
+            for part in range(5):
+                for name in (SMALL, *(f"team:other-{number}" for number in range(100))):
+                    store.fill(name, 4 * part + 4, 4 * part + 1)
         connection.execute("vacuum (analyze) memory_plugin.memory_vectors")
         held = connection.execute("select pg_relation_size('memory_plugin.memory_vectors_near')").fetchall()[0][0]
         assert (held > 2 * 2000 * dimensions) is fits

@@ -18,7 +18,6 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,13 +36,15 @@ def measure(server_url: str, folder: Path) -> dict[str, Any]:
     turns, questions, dimensions = locomo.load(folder)
     if dimensions != minilm_service.DIMENSIONS:
         raise LookupError(f"the data has {dimensions or 'no'} dimensions, the model {minilm_service.DIMENSIONS}")
-    with minilm_service.service() as model, server.store(server_url, dimensions) as url:
-        with ExitStack() as stack:
-            conn = stack.enter_context(psycopg.connect(url, autocommit=True))
-            # Before the sidecar starts, which would find no provider and look again a quarter of a minute later.
-            configure = "select memory_plugin.configure_embedding(%s, %s, %s)"
-            conn.execute(configure, [model.url, model.model, dimensions])
-            client = stack.enter_context(server.sidecar(url))
+    with (
+        minilm_service.service() as model,
+        server.store(server_url, dimensions) as url,
+        psycopg.connect(url, autocommit=True) as conn,
+    ):
+        # Before the sidecar starts, which would find no provider and look again a quarter of a minute later.
+        configure = "select memory_plugin.configure_embedding(%s, %s, %s)"
+        conn.execute(configure, [model.url, model.model, dimensions])
+        with server.sidecar(url) as client:
             door = locomo.Http(str(client.base_url))
             places = locomo.commit(door, turns, embedded=True)
             start = time.monotonic()

@@ -81,8 +81,9 @@ def found(store: Store, names: list[str], **filters: Any) -> tuple[float, float]
 
 @pytest.mark.parametrize("kinds", [None, ["fact", "summary"], ["summary", "summary"], ["fact"]])
 def test_a_kind_of_which_there_are_few_is_found_among_many_of_another(store: Store, kinds: list[str] | None) -> None:
-    # Not all: now and then a graph over rows so dense leaves some of them without a way to them.
-    assert min(found(store, [LARGE], kinds=kinds)) >= 0.95
+    share, of_summaries = found(store, [LARGE], kinds=kinds)
+    assert share >= 0.98
+    assert of_summaries >= 0.95
 
 
 def test_one_walk_by_itself_misses_many_of_a_kind_of_which_there_are_few(store: Store) -> None:
@@ -110,7 +111,9 @@ def test_what_is_not_much_is_compared(store: Store) -> None:
 
 
 def test_each_kind_is_looked_for_in_several_namespaces_at_once(store: Store) -> None:
-    assert min(found(store, [LARGE, MIDDLING])) >= 0.95
+    share, of_summaries = found(store, [LARGE, MIDDLING])
+    assert share >= 0.98
+    assert of_summaries >= 0.95
     # The answer comes in the order of a search over one.
     for number in (40, 51):
         listed, exact = store.both([MIDDLING, LARGE], store.embedding(LARGE, number), 40)

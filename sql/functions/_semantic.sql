@@ -34,7 +34,6 @@ declare
         'semantic_reach', case when c_near or p_filter.kinds is not null then 100 else 60 end, 40, 1000
     )::integer;
     v_reach constant integer := least(greatest(v_usual, v_spare + v_spare / 4), 1000);
-    v_apart constant double precision := case when p_closely then _semantic_apart(p_embedding) end;
     v_place constant integer := greatest(least(p_limit, 10), 5);
     -- Where it is not quite clear whether a walk met the nearest, one that reaches so far must meet nothing nearer.
     v_farther constant integer := case when v_reach <= 2 * v_usual then least(4 * v_usual, 1000) end;
@@ -77,7 +76,7 @@ begin
             v_guide := _steered(p_embedding, v_name, p_filter.kinds, '{10,4}');
             v_part := _semantic_graph(array[v_name], v_unit, v_guide, p_filter, v_spare);
             scored := scored + v_reach;
-            if p_closely and _semantic_crowded(v_part, p_limit, v_apart) then
+            if p_closely and _semantic_crowded(v_part, p_embedding, p_limit) then
                 -- As near as each other, as copies are: all that such a walk meets.
                 v_part := _semantic_graph(array[v_name], v_unit, v_guide, p_filter, v_reach);
             end if;

@@ -72,7 +72,7 @@ comment on function memory_plugin._semantic_apart(@extschema:vector@.vector) is
     'Two scores in half precision that are so far apart are in the right order.';
 
 create or replace function memory_plugin._semantic_crowded(
-    p_candidates memory_plugin._candidate[], p_limit integer, p_apart double precision
+    p_candidates memory_plugin._candidate[], p_embedding @extschema:vector@.vector, p_limit integer
 )
 returns boolean
 language plpgsql stable parallel safe security invoker
@@ -85,13 +85,15 @@ begin
             from unnest(p_candidates) as c
             order by c.score desc
             limit 1 offset p_limit - 1
-        ) < p_apart,
+        ) < _semantic_apart(p_embedding),
         false
     );
 end
 $function$;
 
-comment on function memory_plugin._semantic_crowded(memory_plugin._candidate[], integer, double precision) is
+comment on function memory_plugin._semantic_crowded(
+    memory_plugin._candidate[], @extschema:vector@.vector, integer
+) is
     'Whether half precision may confuse the place p_limit of some candidates with their last: behind that one there '
     'may be more that belong before it.';
 

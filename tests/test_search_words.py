@@ -237,6 +237,30 @@ def test_the_memory_beside_the_best_is_lifted_when_words_and_embedding_are_asked
     assert found(conn, "custom:talk", "Lisbon") == ["when did you go to Lisbon"]
 
 
+def test_the_memories_around_the_best_count_by_how_near_they_were_committed(conn: psycopg.Connection[Any]) -> None:
+    for content in (
+        "a long way before",
+        "two before",
+        "next before",
+        "Lisbon",
+        "next after",
+        "two after",
+        "much later",
+    ):
+        commit(conn, content, 0.1 if content == "Lisbon" else 1.2)
+    rows = conn.execute(
+        "select content, score, parts ->> 'neighbour' from memory_plugin.search("
+        "array['custom:talk'], query => 'Lisbon', embedding => %s, explain => true)",
+        [str([1.0] + [0.0] * 1535)],
+    ).fetchall()
+    assert {content: (score, float(beside)) for content, score, beside in rows} == {
+        "Lisbon": (pytest.approx(1 / 1.45), 0),
+        **dict.fromkeys(("next before", "next after"), (pytest.approx(0.45 * 2 / 3 / 1.45), pytest.approx(2 / 3))),
+        **dict.fromkeys(("two before", "two after"), (pytest.approx(0.45 / 3 / 1.45), pytest.approx(1 / 3))),
+        **dict.fromkeys(("a long way before", "much later"), (0, 0)),
+    }
+
+
 def test_what_one_arm_found_has_its_true_score_in_the_other(conn: psycopg.Connection[Any]) -> None:
     commit(conn, "Lisbon is far", 1.5)
     commit(conn, "the capital of Portugal", 0.0)

@@ -18,13 +18,13 @@ as $function$
 declare
     v_rows _scored[];
     -- A turn of a conversation is often found by the turn beside it.
-    v_neighbour_weight constant double precision := _setting('neighbour_weight', 0.3, 0, 10);
+    v_neighbour_weight constant double precision := _setting('neighbour_weight', 0.45, 0, 10);
     v_terms integer := cardinality(p_plan.terms);
     -- What only words found is measured as what embeddings found was.
     v_copied constant boolean := cardinality(p_semantic) > _semantic_few();
     v_unit constant @extschema:vector@.halfvec := case when v_copied then _steered(p_embedding, '', null, '{0,0}') end;
     -- Those beside the first of each arm are looked for: a look takes longer than all else that is done for a memory.
-    c_near constant integer := 50;
+    c_near constant integer := 25;
 begin
     with listed as materialized (
         select
@@ -41,24 +41,24 @@ begin
         group by c.namespace, c.id
     ),
 
-    -- Memories committed just before and just after, each way round. Of the same moment: the order is not known.
+    -- The two memories committed before and the two after. Of the same moment: the order is not known.
     neighbours as materialized (
-        select l.namespace, l.id, n.id as other
+        select l.namespace, l.id, n.id as other, n.away
         from listed as l
         inner join memory_records as r on l.namespace = r.namespace and l.id = r.id
         cross join lateral (
             (
-                select m.id from memory_records as m
+                select m.id, row_number() over (order by m.created_at desc, m.id) as away from memory_records as m
                 where m.namespace = r.namespace and m.pin = r.pin and m.created_at < r.created_at
                     and (m.expires_at is null or m.expires_at > now())
-                order by m.created_at desc, m.id limit 1
+                order by m.created_at desc, m.id limit 2
             )
             union all
             (
-                select m.id from memory_records as m
+                select m.id, row_number() over (order by m.created_at, m.id desc) as away from memory_records as m
                 where m.namespace = r.namespace and m.pin = r.pin and m.created_at > r.created_at
                     and (m.expires_at is null or m.expires_at > now())
-                order by m.created_at, m.id desc limit 1
+                order by m.created_at, m.id desc limit 2
             )
         ) as n
         where v_neighbour_weight > 0 and least(l.lexical_rank, l.semantic_rank) <= c_near
@@ -172,17 +172,22 @@ begin
     -- A join of the two, about whose sizes nothing is known beforehand, would compare each with each.
     keyed as (
         select
-            f.namespace, f.id as key, f.id, false as beside, f.own, f.lexical, f.lexical_rank, f.semantic, f.semantic_rank
+            f.namespace, f.id as key, f.id, 0 as away, f.own, f.lexical, f.lexical_rank, f.semantic, f.semantic_rank
         from fused as f
         union all
-        select n.namespace, n.other, n.id, true, null, null, null, null, null from neighbours as n
+        select n.namespace, n.other, n.id, n.away, null, null, null, null, null from neighbours as n
         union all
-        select n.namespace, n.id, n.other, true, null, null, null, null, null from neighbours as n
+        select n.namespace, n.id, n.other, n.away, null, null, null, null, null from neighbours as n
     ),
 
     lifted as (
         select
-            v.namespace, v.id, max(v.own) as own, max(v.of_key) filter (where v.beside) as beside,
+            v.namespace, v.id, max(v.own) as own,
+            -- The better of the two next to it counts twice as much as the better of the two beyond them.
+            (
+                2 * coalesce(max(v.of_key) filter (where v.away = 1), 0)
+                + coalesce(max(v.of_key) filter (where v.away = 2), 0)
+            ) / 3 as beside,
             max(v.lexical) as lexical, max(v.lexical_rank) as lexical_rank, max(v.semantic) as semantic,
             max(v.semantic_rank) as semantic_rank
         from (
@@ -194,7 +199,7 @@ begin
     select
         array_agg(
             row(
-                l.namespace, l.id, (l.own + v_neighbour_weight * coalesce(l.beside, 0)) / (1 + v_neighbour_weight),
+                l.namespace, l.id, (l.own + v_neighbour_weight * l.beside) / (1 + v_neighbour_weight),
                 l.lexical, l.lexical_rank, l.semantic, l.semantic_rank, l.beside
             )::_scored
         )
@@ -209,5 +214,5 @@ comment on function memory_plugin._fuse(
     memory_plugin._candidate[], memory_plugin._candidate[], memory_plugin._lexical_plan, @extschema:vector@.vector,
     memory_plugin._filter, double precision, double precision
 ) is
-    'The lists of both arms as one, unordered: the weighted mean of both scores, each brought to 0 to 1, plus 0.3 (the '
-    'setting memory_plugin.neighbour_weight) of the better of the memories before and after, brought to 0 to 1 again.';
+    'The lists of both arms as one, unordered: the weighted mean of both scores, each brought to 0 to 1, plus 0.45 '
+    '(the setting memory_plugin.neighbour_weight) of the scores of the memories around it, brought to 0 to 1 again.';

@@ -9,8 +9,9 @@ snap-research/locomo under CC BY-NC 4.0. Without it the bench says so and ends; 
 store's are left out in the same way.
 
 Each conversation is committed, turn by turn, to a namespace of its own, through SQL or through /v1, and removed at the
-end unless --keep. Printed for query, embedding and both: recall@10 (mean share of a question's evidence among the first
-ten), MRR (of the first evidence among the first hundred), hit@10, and recall@10 of each category of question.
+end unless --keep. Printed for query, embedding, both, and either alone with weights.neighbour: recall@10 (mean share of
+a question's evidence among the first ten), MRR (of the first evidence among the first hundred), hit@10, and recall@10
+of each category of question.
 """
 
 from __future__ import annotations
@@ -31,7 +32,14 @@ import psycopg
 
 TOP = 10
 DEPTH = 100
-MODES = ("query", "embedding", "both")
+# Whether the text is asked, whether the embedding is, and weights.neighbour, where it is said.
+MODES: dict[str, tuple[bool, bool, float | None]] = {
+    "query": (True, False, None),
+    "embedding": (False, True, None),
+    "both": (True, True, None),
+    "query, neighbours": (True, False, 0.45),
+    "embedding, neighbours": (False, True, 0.45),
+}
 
 
 @dataclass(frozen=True)
@@ -105,10 +113,15 @@ class Sql:
         row = self.conn.execute(statement, [namespace, turn.content, embedding]).fetchone()
         return str(row[0]) if row else ""
 
-    def search(self, namespace: str, query: str | None, embedding: str | None) -> list[str]:
+    def search(
+        self, namespace: str, query: str | None, embedding: str | None, neighbour: float | None = None
+    ) -> list[str]:
         """Return the ids found, best first."""
-        statement = "select id from memory_plugin.search(array[%s], query => %s, embedding => %s, max_results => %s)"
-        return [str(row[0]) for row in self.conn.execute(statement, [namespace, query, embedding, DEPTH])]
+        statement = (
+            "select id from memory_plugin.search("
+            "array[%s], query => %s, embedding => %s, max_results => %s, neighbour_weight => %s)"
+        )
+        return [str(row[0]) for row in self.conn.execute(statement, [namespace, query, embedding, DEPTH, neighbour])]
 
     def drop(self, namespace: str) -> None:
         """Remove a namespace, if it is there, with its memories."""
@@ -135,9 +148,12 @@ class Http:
             body["embedding"] = json.loads(embedding)
         return str(self._asked("POST", f"/v1/namespaces/{namespace}/memories", body)["id"])
 
-    def search(self, namespace: str, query: str | None, embedding: str | None) -> list[str]:
+    def search(
+        self, namespace: str, query: str | None, embedding: str | None, neighbour: float | None = None
+    ) -> list[str]:
         """Return the ids found, best first."""
         body: dict[str, Any] = {"namespaces": [namespace], "query": query, "limit": DEPTH}
+        body["weights"] = {"neighbour": neighbour}
         if embedding:
             body["embedding"] = json.loads(embedding)
         told = self._asked("POST", "/v1/search", body)
@@ -197,15 +213,17 @@ def commit(door: Http | Sql, turns: list[Turn], *, embedded: bool) -> dict[str, 
 
 def measure(door: Http | Sql, turns: list[Turn], questions: list[Question], modes: list[str]) -> dict[str, Figures]:
     """Commit the turns, ask the questions, the modes taking turns so that what slows one slows all."""
-    turn_of = commit(door, turns, embedded=modes != ["query"])
+    turn_of = commit(door, turns, embedded=any(MODES[mode][1] for mode in modes))
     figures = {mode: Figures() for mode in modes}
     for question in questions:
         for mode in modes:
+            text, embedding, neighbour = MODES[mode]
             start = time.perf_counter()
             found = door.search(
                 namespace_of(question.conversation),
-                None if mode == "embedding" else question.text,
-                None if mode == "query" else question.embedding,
+                question.text if text else None,
+                question.embedding if embedding else None,
+                neighbour,
             )
             took = (time.perf_counter() - start) * 1000
             figures[mode].add(question, [turn_of[memory] for memory in found], took)
@@ -236,10 +254,10 @@ def main() -> int:
     modes = list(MODES)
     if dimensions == 0 or door.dimensions not in (None, dimensions):
         sys.stderr.write(
-            "locomo: embedding, both: skipped: "
+            "locomo: what needs embeddings: skipped: "
             f"the data has {dimensions or 'no'} dimensions, the store {door.dimensions}\n"
         )
-        modes = ["query"]
+        modes = [mode for mode, (_, embedding, _) in MODES.items() if not embedding]
     namespaces = sorted({namespace_of(turn.conversation) for turn in turns})
     for namespace in namespaces:
         door.drop(namespace)
@@ -253,7 +271,7 @@ def main() -> int:
         return 0
     sys.stdout.write(f"LoCoMo: {len(turns)} memories, {len(questions)} questions\n")
     for mode, figures in summary.items():
-        sys.stdout.write(f"{mode:10s}" + "  ".join(f"{name} {value:.3f}" for name, value in figures.items()) + "\n")
+        sys.stdout.write(f"{mode:22s}" + "  ".join(f"{name} {value:.3f}" for name, value in figures.items()) + "\n")
     return 0
 
 

@@ -113,10 +113,9 @@ def compare_locomo(result: dict[str, Any]) -> Iterator[Line]:
 
 def locomo(result: dict[str, Any]) -> Iterator[Line]:
     """Yield the lines of bench/locomo.py."""
-    for mode in ("query", "embedding", "both"):
-        for key in ("recall@10", "mrr", "hit@10"):
-            if mode in result:
-                yield Line(f"LoCoMo by {mode}: {key}", "", result[mode][key])
+    for mode, of in result.items():
+        for key in ("recall@10", "mrr", "hit@10") if isinstance(of, dict) else ():
+            yield Line(f"LoCoMo by {mode}: {key}", "", of[key])
 
 
 def sidecar_overhead(result: list[dict[str, Any]]) -> Iterator[Line]:

@@ -139,6 +139,7 @@ def check_compare_locomo(figures: dict[str, Any]) -> None:
 
 def check_locomo(figures: dict[str, Any]) -> None:
     assert figures["both"]["recall@10"] == figures["query"]["mrr"] == 1
+    assert {"query, neighbours", "embedding, neighbours"} < set(figures)
 
 
 def check_paraphrase(figures: dict[str, Any]) -> None:

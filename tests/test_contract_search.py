@@ -261,6 +261,10 @@ def test_limit_is_20_by_default_and_at_most_100(contract: Contract) -> None:
         ("weights", {"lexical": -1}),
         ("weights", {"lexical": 0, "semantic": 0}),
         ("weights", {"semantic": "x"}),
+        ("weights.neighbour", -0.1),
+        ("weights.neighbour", 10.1),
+        ("weights.neighbour", "x"),
+        ("weights.neighbour", [1]),
         ("offset", -1),
         ("offset", 10001),
         ("offset", 0.5),
@@ -274,7 +278,9 @@ def test_limit_is_20_by_default_and_at_most_100(contract: Contract) -> None:
     ],
 )
 def test_a_request_that_breaks_a_rule_is_refused_by_field(contract: Contract, field: str, value: object) -> None:
-    assert refused(contract.search_body({"namespaces": ["workspace:a"], field: value}), field)
+    outer, _, inner = field.partition(".")
+    body = {"namespaces": ["workspace:a"], outer: {inner: value} if inner else value}
+    assert refused(contract.search_body(body), field)
 
 
 def test_a_number_of_absurd_size_is_refused_quickly(contract: Contract) -> None:
@@ -321,6 +327,30 @@ def test_a_half_life_lifts_the_newer_of_two_equals_and_weights_turn_an_arm_off(c
         contract.found([name], query="apple", embedding=towards(0.2), weights={"semantic": 0, "lexical": 1})[0]
         == "apple"
     )
+
+
+def test_what_was_said_around_the_best_counts_where_it_is_asked_to(contract: Contract) -> None:
+    name = contract.name()
+    said = ["it rained", "where did we eat the apple", "in Lisbon, in May", "and then home", "goodbye"]
+    for place, content in enumerate(said):
+        contract.commit(name, content, embedding=towards(0.1 if place == 1 else 1.5))
+    for fields, mode in (
+        ({"query": "apple"}, "lexical"),
+        ({"embedding": towards(0)}, "semantic"),
+        ({"query": "apple", "embedding": towards(0)}, "hybrid"),
+    ):
+        answer = contract.search([name], **fields, weights={"neighbour": 0.5}, explain=True).body
+        assert answer["search"]["mode"] == mode
+        scores = {memory["content"]: memory["score"] for memory in answer["memories"]}
+        assert scores.pop(said[1]) == pytest.approx(2 / 3)
+        assert scores[said[0]] == scores[said[2]] == pytest.approx(2 / 3 / 3, abs=1e-3)
+        assert scores[said[3]] == pytest.approx(1 / 3 / 3, abs=1e-3)
+        # Of no word of the question, and three away.
+        assert scores.get(said[4], 0) == pytest.approx(0, abs=1e-3)
+        alone = contract.search([name], **fields, weights={"neighbour": 0}, explain=True).body["memories"]
+        assert all("neighbour" not in memory["explain"] or not memory["explain"]["neighbour"] for memory in alone)
+    assert contract.found([name], query="apple") == [said[1]]
+    assert contract.found([name], query="apple -may", weights={"neighbour": 1}) == [said[1], said[0], said[3]]
 
 
 def test_equal_scores_come_in_a_stable_order(contract: Contract) -> None:

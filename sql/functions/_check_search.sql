@@ -7,7 +7,8 @@ create or replace function memory_plugin._check_search(
     p_lexical_weight double precision,
     p_semantic_weight double precision,
     p_offset integer,
-    p_diversity double precision
+    p_diversity double precision,
+    p_neighbour_weight double precision
 )
 returns void
 language plpgsql immutable parallel safe security invoker
@@ -63,11 +64,14 @@ begin
         raise exception using errcode = 'MP001',
             message = 'weights must be numbers from 0 to 1e6, at least one of them above 0';
     end if;
+    if p_neighbour_weight not between 0 and 10 then
+        raise exception using errcode = 'MP001', message = 'weights.neighbour must be between 0 and 10';
+    end if;
 end
 $function$;
 
 comment on function memory_plugin._check_search(
     text[], integer, memory_plugin._filter, double precision, double precision, double precision, double precision,
-    integer, double precision
+    integer, double precision, double precision
 ) is
     'The rules of a search request: MP001 naming the field.';

@@ -5,7 +5,8 @@ create or replace function memory_plugin._fuse(
     p_embedding @extschema:vector@.vector,
     p_filter memory_plugin._filter,
     p_lexical_weight double precision,
-    p_semantic_weight double precision
+    p_semantic_weight double precision,
+    p_neighbour_weight double precision
 )
 returns memory_plugin._scored[]
 language plpgsql stable parallel safe security invoker
@@ -17,8 +18,6 @@ set jit = off
 as $function$
 declare
     v_rows _scored[];
-    -- A turn of a conversation is often found by the turn beside it.
-    v_neighbour_weight constant double precision := _setting('neighbour_weight', 0.45, 0, 10);
     v_terms integer := cardinality(p_plan.terms);
     -- What only words found is measured as what embeddings found was.
     v_copied constant boolean := cardinality(p_semantic) > _semantic_few();
@@ -61,7 +60,7 @@ begin
                 order by m.created_at, m.id desc limit 2
             )
         ) as n
-        where v_neighbour_weight > 0 and least(l.lexical_rank, l.semantic_rank) <= c_near
+        where p_neighbour_weight > 0 and least(l.lexical_rank, l.semantic_rank) <= c_near
     ),
 
     pool as materialized (
@@ -199,7 +198,7 @@ begin
     select
         array_agg(
             row(
-                l.namespace, l.id, (l.own + v_neighbour_weight * l.beside) / (1 + v_neighbour_weight),
+                l.namespace, l.id, (l.own + p_neighbour_weight * l.beside) / (1 + p_neighbour_weight),
                 l.lexical, l.lexical_rank, l.semantic, l.semantic_rank, l.beside
             )::_scored
         )
@@ -212,7 +211,7 @@ $function$;
 
 comment on function memory_plugin._fuse(
     memory_plugin._candidate[], memory_plugin._candidate[], memory_plugin._lexical_plan, @extschema:vector@.vector,
-    memory_plugin._filter, double precision, double precision
+    memory_plugin._filter, double precision, double precision, double precision
 ) is
-    'The lists of both arms as one, unordered: the weighted mean of both scores, each brought to 0 to 1, plus 0.45 '
-    '(the setting memory_plugin.neighbour_weight) of the scores of the memories around it, brought to 0 to 1 again.';
+    'The lists of both arms, of which one may be empty, as one, unordered: the weighted mean of both scores, each '
+    'brought to 0 to 1, plus p_neighbour_weight of the scores of the memories committed around it, brought to 0 to 1 again.';

@@ -14,6 +14,26 @@ drop function if exists memory_plugin._check_search(
     integer
 );
 
+drop function if exists memory_plugin.search(
+    text[], text, text[], integer, @extschema:vector@.vector, text[], timestamptz, timestamptz, double precision,
+    double precision, double precision, double precision, integer, boolean, double precision
+);
+
+drop function if exists memory_plugin._search(
+    text[], text, text[], integer, @extschema:vector@.vector, text[], timestamptz, timestamptz, double precision,
+    double precision, double precision, double precision, integer, boolean, double precision
+);
+
+drop function if exists memory_plugin._check_search(
+    text[], integer, memory_plugin._filter, double precision, double precision, double precision, double precision,
+    integer, double precision
+);
+
+drop function if exists memory_plugin._fuse(
+    memory_plugin._candidate[], memory_plugin._candidate[], memory_plugin._lexical_plan, @extschema:vector@.vector,
+    memory_plugin._filter, double precision, double precision
+);
+
 drop function if exists memory_plugin._embedding_blame(text[], uuid[], text[], boolean, text);
 
 drop function if exists memory_plugin._reembed_provider(text, text, integer, text, boolean, text, text);

@@ -13,7 +13,8 @@ create or replace function memory_plugin._search(
     p_semantic_weight double precision,
     p_offset integer,
     p_explain boolean,
-    p_diversity double precision
+    p_diversity double precision,
+    p_neighbour_weight double precision
 )
 returns memory_plugin._search_answer
 language plpgsql stable parallel unsafe security invoker
@@ -31,6 +32,8 @@ declare
     v_semantic record;
     v_rows _scored[];
     v_pool integer;
+    v_neighbour_weight double precision := coalesce(p_neighbour_weight, 0);
+    v_fused boolean;
     v_listed integer := 0;
     -- So many are put into another order, those behind them stay where they are.
     c_diverse constant integer := 200;
@@ -43,7 +46,7 @@ begin
     end if;
     perform _check_search(
         p_namespaces, v_limit, v_filter, p_min_score, p_half_life, p_lexical_weight, p_semantic_weight, v_offset,
-        p_diversity
+        p_diversity, p_neighbour_weight
     );
     select array_agg(n.name) into v_live
     from memory_namespaces as n
@@ -94,10 +97,16 @@ begin
         end if;
     end if;
 
-    -- Beside the other arm, or weighed by age, a memory may rise above those that one arm alone ranks higher. The same
-    -- pool for the pages that people turn, since a score depends on it: no memory is on two of them, and none on none.
+    -- A turn of a conversation is often found by those beside it.
+    if v_answer.mode = 'hybrid' then
+        v_neighbour_weight := coalesce(p_neighbour_weight, _setting('neighbour_weight', 0.45, 0, 10));
+    end if;
+    v_fused := v_answer.mode = 'hybrid' or v_neighbour_weight > 0;
+    -- Beside the other arm or its neighbours, or weighed by age, a memory may rise above those that one arm alone ranks
+    -- higher. The same pool for the pages that people turn, since a score depends on it: no memory is on two of them,
+    -- and none on none.
     v_pool := case
-        when v_answer.mode <> 'hybrid' and p_half_life is null then v_limit + v_offset
+        when not v_fused and p_half_life is null then v_limit + v_offset
         when v_limit + v_offset <= 100 then 200
         when v_limit + v_offset <= 1000 then 2000
         else 20200
@@ -113,13 +122,13 @@ begin
     end if;
     if v_answer.mode in ('semantic', 'hybrid') then
         v_semantic := _semantic_candidates(
-            v_live, v_embedding, v_filter, v_pool, v_answer.mode = 'semantic' and p_half_life is null
+            v_live, v_embedding, v_filter, v_pool, not v_fused and p_half_life is null
         );
         v_answer.candidates := v_answer.candidates + v_semantic.scored;
         v_answer.exact := v_answer.exact and v_semantic.exact;
         v_listed := greatest(v_listed, cardinality(v_semantic.candidates));
     end if;
-    if v_answer.mode = 'hybrid' or p_half_life is not null then
+    if v_fused or p_half_life is not null then
         -- What is weighed anew are the best of each arm: exact only where these are all.
         v_answer.exact := v_answer.exact and v_listed < v_pool;
     end if;
@@ -127,8 +136,12 @@ begin
     if v_answer.mode = 'hybrid' then
         v_rows := _fuse(
             v_lexical.candidates, v_semantic.candidates, v_lexical.plan, v_embedding, v_filter,
-            coalesce(p_lexical_weight, 0.5), coalesce(p_semantic_weight, 0.5)
+            coalesce(p_lexical_weight, 0.5), coalesce(p_semantic_weight, 0.5), v_neighbour_weight
         );
+    elsif v_fused and v_answer.mode = 'lexical' then
+        v_rows := _fuse(v_lexical.candidates, '{}', v_lexical.plan, null, v_filter, 1, 0, v_neighbour_weight);
+    elsif v_fused then
+        v_rows := _fuse('{}', v_semantic.candidates, null, v_embedding, v_filter, 0, 1, v_neighbour_weight);
     elsif v_answer.mode = 'lexical' then
         select array_agg(row(l.namespace, l.id, l.score, l.score, l.place, null, null, null)::_scored) into v_rows
         from unnest(v_lexical.candidates) with ordinality as l (namespace, id, score, place);
@@ -138,7 +151,8 @@ begin
     end if;
     v_answer.hits := coalesce(
         _rank(
-            v_rows, v_answer.mode, case when v_diverse then greatest(v_limit + v_offset, c_diverse) else v_limit end,
+            v_rows, case when v_fused then 'hybrid' else v_answer.mode end,
+            case when v_diverse then greatest(v_limit + v_offset, c_diverse) else v_limit end,
             case when v_diverse then 0 else v_offset end, p_min_score, p_half_life, coalesce(p_explain, false)
         ),
         '{}'
@@ -152,7 +166,7 @@ $function$;
 
 comment on function memory_plugin._search(
     text[], text, text[], integer, @extschema:vector@.vector, text[], timestamptz, timestamptz, double precision,
-    double precision, double precision, double precision, integer, boolean, double precision
+    double precision, double precision, double precision, integer, boolean, double precision, double precision
 ) is
     'The one search under search() and v1_search(): the rules, the live namespaces, one or both arms, fusion, '
     'diversity, one page.';

@@ -13,7 +13,8 @@ create or replace function memory_plugin.search(
     semantic_weight double precision default 0.5,
     skip_results integer default 0,
     explain boolean default false,
-    diversity double precision default null
+    diversity double precision default null,
+    neighbour_weight double precision default null
 )
 returns setof memory_plugin.memory_hit
 language plpgsql stable parallel unsafe
@@ -28,7 +29,8 @@ begin
     from unnest((
         _search(
             namespaces, query, kinds, max_results, embedding, sources, created_after, created_before, min_score,
-            recency_half_life, lexical_weight, semantic_weight, skip_results, explain, diversity
+            recency_half_life, lexical_weight, semantic_weight, skip_results, explain, diversity,
+            neighbour_weight
         )
     ).hits) as h;
 end
@@ -36,13 +38,14 @@ $function$;
 
 comment on function memory_plugin.search(
     text[], text, text[], integer, @extschema:vector@.vector, text[], timestamptz, timestamptz, double precision,
-    double precision, double precision, double precision, integer, boolean, double precision
+    double precision, double precision, double precision, integer, boolean, double precision, double precision
 ) is
     'Search live memories of the namespaces named, and of no other. No query and no embedding: pinned first, '
     'then newest. '
     'query: any of its words, ranked; a single character matches as a substring. embedding: by cosine '
     'similarity. Both: fused '
-    'by lexical_weight and semantic_weight. kinds, sources, created_after and created_before restrict; '
+    'by lexical_weight and semantic_weight, with neighbour_weight (0 to 10; where it is not given, 0.45 of both and 0 '
+    'else) for the memories committed around each. kinds, sources, created_after and created_before restrict; '
     'min_score cuts; '
     'recency_half_life (seconds) halves the score of a memory that old; max_results 1 to 100 (0: 20), '
     'skip_results for the next '
@@ -51,5 +54,5 @@ comment on function memory_plugin.search(
 
 revoke all on function memory_plugin.search(
     text[], text, text[], integer, @extschema:vector@.vector, text[], timestamptz, timestamptz, double precision,
-    double precision, double precision, double precision, integer, boolean, double precision
+    double precision, double precision, double precision, integer, boolean, double precision, double precision
 ) from public;

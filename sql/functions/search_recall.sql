@@ -27,7 +27,7 @@ declare
     v_all_search double precision := 0;
     v_all_exact double precision := 0;
 begin
-    perform _check_search(search_recall.namespaces, 1, v_unfiltered, null, null, null, null, 0, null);
+    perform _check_search(search_recall.namespaces, 1, v_unfiltered, null, null, null, null, 0, null, null);
     if search_recall.sample is null or search_recall.sample not between 1 and 1000 then
         raise exception using errcode = 'MP001', message = 'sample must be between 1 and 1000';
     end if;

@@ -61,7 +61,9 @@ begin
             then _json_number('weights.semantic', v_body.weights -> 'semantic')::double precision end,
         _json_integer('offset', v_body."offset", 0, 10000),
         _json_boolean('explain', v_body.explain),
-        _json_number('diversity', v_body.diversity)::double precision
+        _json_number('diversity', v_body.diversity)::double precision,
+        case when json_typeof(v_body.weights) = 'object'
+            then _json_number('weights.neighbour', v_body.weights -> 'neighbour')::double precision end
     );
     select
         string_agg(

@@ -48,6 +48,16 @@ def test_equal_texts_and_near_embeddings_are_grouped(conn: Connection, namespace
     assert conn.execute(count).fetchone() == before
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (2, 1, 0), (2, 0, 1)])
+def test_every_embedding_of_a_text_leads_to_others(conn: Connection, namespace: str, order: tuple[int, ...]) -> None:
+    memories = [("Same text", towards(0)), ("same text", towards(1.5)), ("other words", towards(1.5))]
+    for place in order:
+        commit(conn, namespace, *memories[place])
+    groups = conn.execute(FIND, [namespace, 0.95]).fetchall()
+    assert {content for _, content, _ in groups} == {content for content, _ in memories}
+    assert {group for group, _, _ in groups} == {1}
+
+
 def test_the_threshold_is_met_to_the_last_place(conn: Connection, namespace: str) -> None:
     commit(conn, namespace, "one", towards(0))
     commit(conn, namespace, "other", towards(0.3))

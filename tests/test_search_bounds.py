@@ -122,6 +122,29 @@ def test_an_answer_weighed_by_age_says_that_only_the_best_were_weighed(conn: psy
     ]
 
 
+@pytest.mark.parametrize("query", ["東京", "x", "!!", "東京 -大阪"])
+def test_what_small_namespaces_leave_of_a_bound_goes_to_the_others(conn: psycopg.Connection[Any], query: str) -> None:
+    """Of 40 namespaces each would have a fortieth of the 20,000 memories that are read: 500."""
+    fill(conn, "custom:long", 900, "case when i = 1 then '東京 !! x' else 'note ' || i end")
+    names = [f"custom:short{number}" for number in range(39)]
+    for name in names:
+        fill(conn, name, 1, "'note'")
+    found, told = answer(conn, "", namespaces=["custom:long", *names], query=query)
+    assert found == ["東京 !! x"]
+    assert told["exact"] is True
+
+
+def test_beyond_a_bound_the_newest_of_every_namespace_are_read(conn: psycopg.Connection[Any]) -> None:
+    fill(conn, "custom:long", 30_000, "case when mod(i, 10000) = 1 then '東京 ' || i else 'note ' || i end")
+    names = [f"custom:short{number}" for number in range(100)]
+    for name in names:
+        fill(conn, name, 2, "case when i = 1 then '東京' else 'note' end")
+    found, told = answer(conn, "", namespaces=["custom:long", *names[1:]], query="東京", limit=100)
+    # 19,802 of the newest: two of three.
+    assert len(found) == 99 + 2 - 1
+    assert told["exact"] is False
+
+
 def test_an_arm_that_counts_for_nothing_is_not_asked(conn: psycopg.Connection[Any]) -> None:
     fill(conn, "custom:arms", 20, "'apple pie ' || i")
     embedding = [1.0] + [0.0] * 1535

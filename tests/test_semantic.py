@@ -387,3 +387,6 @@ def test_two_more_walks_add_to_what_one_that_went_astray_met(store: Store) -> No
     assert second == [*first, *far]
     assert len(set(second)) == len(second)
     assert store.run("show hnsw.ef_search") == ["77"]
+    # No row at all is none, and not unknown.
+    none = again.replace("select n.id::text, n.score from unnest(", "select cardinality(").partition(") as n")[0] + ")"
+    assert store.run(none.format(near=near), n="org:nothing", e=embedding) == [0]

@@ -31,6 +31,31 @@ def test_a_store_of_any_dimensions_searches(empty_database: str, dimensions: int
 
 
 @pytest.mark.servers("any")
+def test_without_room_for_a_tail_every_row_is_compared_however_many(empty_database: str) -> None:
+    install(empty_database, dimensions=4000)
+    with psycopg.connect(empty_database, autocommit=True, prepare_threshold=None) as connection:
+        store = Store(connection, 4000)
+        connection.execute("insert into memory_plugin.memory_namespaces (name, kind) values (%s, 'org')", [LARGE])
+        # Of ones to the place of its number, and zeros behind it.
+        connection.execute(
+            "insert into memory_plugin.memory_records (namespace, content, kind, source, embedding) "
+            "select %s, 'memory ' || i, 'fact', 'user', "
+            "(array_fill(1::real, array[i]) || array_fill(0::real, array[4000 - i]))::real[] "
+            "from (select 1 + mod(n, 3999) as i from generate_series(1, 20050) as n) as numbered",
+            [LARGE],
+        )
+        asked = str([1] * 2000 + [0] * 2000)
+        assert store.answer([LARGE], asked, 5) | {"took_ms": 0} == {
+            "mode": "semantic",
+            "exact": True,
+            "candidates": 20050,
+            "took_ms": 0,
+        }
+        search = "memory_plugin.search(array[%(n)s], embedding => %(e)s::{vector}.vector, max_results => 5)"
+        assert store.run(f"select content from {search}", n=LARGE, e=asked) == ["memory 2000"] * 5
+
+
+@pytest.mark.servers("any")
 def test_a_wide_store_searches_a_large_namespace_through_the_graph(server: Server) -> None:
     with filled_store(server, 3072, {LARGE: 2000}) as store:
         embedding = store.embedding(LARGE, 3)

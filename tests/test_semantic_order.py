@@ -136,6 +136,17 @@ def test_where_others_weigh_the_scores_anew_none_is_measured(ordering: Ordering,
     )
 
 
+def test_of_the_same_nearness_the_newest_come_first_wherever_they_are_weighed_anew(ordering: Ordering) -> None:
+    ordering.commit({f"{place:03}": chance(1) for place in range(300)}, " of apples")
+    newest = [f"{place:03} of apples" for place in range(299, 289, -1)]
+    for asked in ("query => 'zebra', neighbour_weight => 0", "query => 'zebra'", "recency_half_life => 1e9"):
+        query = (
+            f"select content from memory_plugin.search(array['{NAME}'], {asked}, "
+            f"embedding => %s::{ordering.vector}.vector, max_results => 10)"
+        )
+        assert [content for (content,) in ordering.ask(query, [text(chance(1))])] == newest
+
+
 @pytest.mark.parametrize(("near", "far", "off"), [(20, 25, 1e-12), (90, 270, 0.0001)])
 def test_both_arms_know_how_near_every_memory_is(ordering: Ordering, near: int, far: int, off: float) -> None:
     question = chance(1)

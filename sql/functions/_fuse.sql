@@ -92,7 +92,7 @@ begin
             on p.namespace = v.namespace and v.id = case when v_copied and p.semantic is null then p.id end
         where (p_plan.required is null or r.content_tsv @@ p_plan.required)
             and (p_plan.present is null or r.content ilike all (p_plan.present))
-            and (p_plan.absent is null or not r.content ilike any (p_plan.absent))
+            and (p_plan.absent is null or not r.content ~* p_plan.absent[1])
             and (p_filter.kinds is null or r.kind = any (p_filter.kinds))
             and (p_filter.sources is null or r.source = any (p_filter.sources))
             and (p_filter.created_after is null or r.created_at > p_filter.created_after)
@@ -214,4 +214,5 @@ comment on function memory_plugin._fuse(
     memory_plugin._filter, double precision, double precision, double precision
 ) is
     'The lists of both arms, of which one may be empty, as one, unordered: the weighted mean of both scores, each '
-    'brought to 0 to 1, plus p_neighbour_weight of the scores of the memories committed around it, brought to 0 to 1 again.';
+    'brought to 0 to 1, plus p_neighbour_weight of the scores of the memories committed around it, brought to 0 to 1 '
+    'again.';

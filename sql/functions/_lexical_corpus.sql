@@ -18,6 +18,56 @@ $function$;
 comment on function memory_plugin._lexical_rows(text[], integer) is
     'How many memories the namespaces hold, up to p_limit.';
 
+create or replace function memory_plugin._lexical_each(p_namespaces text[], p_most integer)
+returns integer
+language plpgsql stable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+as $function$
+declare
+    v_each integer := greatest(p_most / cardinality(p_namespaces), 1);
+    v_large text[] := p_namespaces;
+    v_left integer := p_most;
+    v_more integer;
+    v_enough boolean;
+begin
+    if cardinality(p_namespaces) > 1 and _lexical_rows(p_namespaces, p_most + 1) <= p_most then
+        return null;
+    end if;
+    -- What small namespaces leave goes to the others.
+    while cardinality(v_large) > 1 loop
+        with sized as materialized (
+            select
+                n.name,
+                (
+                    select count(*)
+                    from (select from memory_records as r where r.namespace = n.name limit v_each + 1) as counted
+                ) as rows
+            from unnest(v_large) as n (name)
+        )
+
+        select
+            coalesce(array_agg(s.name) filter (where s.rows > v_each), '{}'),
+            v_left - coalesce(sum(s.rows) filter (where s.rows <= v_each), 0)
+        into v_large, v_left
+        from sized as s;
+        exit when v_large = '{}';
+        v_more := v_left / cardinality(v_large);
+        v_enough := v_more < 1.5 * v_each;
+        v_each := greatest(v_each, v_more);
+        exit when v_enough;
+    end loop;
+    return v_each;
+end
+$function$;
+
+comment on function memory_plugin._lexical_each(text[], integer) is
+    'How many memories of each of several namespaces may be read, so that together they are no more than p_most, or one '
+    'of each; null where all may be.';
+
 create or replace function memory_plugin._lexical_lengths(
     p_namespaces text[], p_most integer,
     out names text[], out memories bigint[], out total double precision, out average double precision,

@@ -22,7 +22,7 @@ declare
     v_7 constant tsquery := p_plan.terms[7];
     v_8 constant tsquery := p_plan.terms[8];
     v_required constant tsquery := p_plan.required;
-    v_absent constant text[] := p_plan.absent;
+    v_absent constant text := p_plan.absent[1];
     v_kinds constant text[] := p_filter.kinds;
     v_sources constant text[] := p_filter.sources;
     v_after constant timestamptz := p_filter.created_after;
@@ -60,7 +60,7 @@ begin
             case when v_terms > 7
                 then round(1 / (1.6449340668482264 * (1 - ts_rank('{1,1,1,1}', r.content_tsv, v_8))) - 0.5) end as n8,
             (v_required is null or r.content_tsv @@ v_required)
-            and (v_absent is null or not r.content ilike any (v_absent))
+            and (v_absent is null or not r.content ~* v_absent)
             and (v_kinds is null or r.kind = any (v_kinds))
             and (v_sources is null or r.source = any (v_sources))
             and (v_after is null or r.created_at > v_after)

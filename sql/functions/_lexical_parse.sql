@@ -41,6 +41,7 @@ declare
     v_around text := v_text;
     v_part text[];
     v_phrases text[];
+    v_absent text[];
     v_phrase text;
     v_tsquery tsquery;
     -- Scripts without spaces between words: Thai, Lao, Burmese, Khmer, kana, Han, Hangul.
@@ -74,10 +75,12 @@ begin
             if numnode(v_tsquery) > 0 then
                 v_plan.required := coalesce(v_plan.required && !! v_tsquery, !! v_tsquery);
             elsif v_phrase ~ v_run or v_phrase !~ '^[[:alpha:]'']+$' then
-                v_plan.absent := v_plan.absent || _like_pattern(v_phrase);
+                v_absent := v_absent || regexp_replace(v_phrase, '([][(){}.*+?^$|\\])', '\\\1', 'g');
             end if;
             -- Else a stop word: nothing is known of where it stands, and as letters it would be in everything.
         end loop;
+        -- One expression for all: a look through each text, however many they are.
+        v_plan.absent := case when v_absent is not null then array[array_to_string(v_absent, '|')] end;
     end if;
 
     if not v_spaced then
@@ -127,3 +130,9 @@ comment on function memory_plugin._lexical_parse(text, boolean) is
     'What a query asks: its words, any of which may match; "a phrase", which counts as one more word, and must occur '
     'where nothing else is asked; -word and -"a phrase", which must not occur. Scripts written without spaces are '
     'asked by pairs of neighbouring characters. p_alone: a query of stop words asks for them as they stand.';
+
+comment on type memory_plugin._lexical_plan is
+    'What a search by words looks for. terms: words and phrases, each a tsquery. grams: pieces of text, in small letters. '
+    'weights: their inverse document frequencies, of terms first. required: what must and must not match, as far as '
+    'words say it; present: patterns of ilike for text that must occur; absent: one regular expression, whatever the '
+    'case, for text that must not. average_length, k1, b: of BM25.';

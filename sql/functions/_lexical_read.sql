@@ -34,7 +34,7 @@ declare
         'and ($5 is null or r.created_at > $5) and ($6 is null or r.created_at < $6) '
         || coalesce('and r.content_tsv @@ ' || quote_literal(p_plan.required) || '::tsquery ', '')
         || coalesce('and r.content ilike all (' || quote_literal(p_plan.present) || '::text[]) ', '')
-        || coalesce('and not r.content ilike any (' || quote_literal(p_plan.absent) || '::text[]) ', '');
+        || coalesce('and not r.content ~* ' || quote_literal(p_plan.absent[1]) || ' ', '');
 begin
     select
         -- ts_rank of a lexeme is (1 + 1/4 + ... + 1/n^2) / (pi^2 / 6) where it occurs n times: turned round, n.

@@ -16,7 +16,8 @@ declare
     v_in_text boolean := p_plan.grams <> '{}';
     v_in_words boolean := p_plan.terms <> '{}' or p_plan.required is not null;
     -- Pieces of text have no index: many memories are asked for them newest first, up to a bound.
-    v_most integer := case when p_plan.grams <> '{}' then greatest(20000 / cardinality(p_namespaces), 1) end;
+    v_most integer := case when p_plan.grams <> '{}' then _lexical_each(p_namespaces, 20000) end;
+    v_longest bigint;
     v_k1 double precision := p_plan.k1;
     v_b double precision := p_plan.b;
     -- The second time only what may be found is read, by the weights that the first found.
@@ -37,7 +38,7 @@ begin
             end as words,
             (p_plan.required is null or d.t @@ p_plan.required)
             and (p_plan.present is null or r.content ilike all (p_plan.present))
-            and (p_plan.absent is null or not r.content ilike any (p_plan.absent))
+            and (p_plan.absent is null or not r.content ~* p_plan.absent[1])
             and (p_filter.kinds is null or r.kind = any (p_filter.kinds))
             and (p_filter.sources is null or r.source = any (p_filter.sources))
             and (p_filter.created_after is null or r.created_at > p_filter.created_after)
@@ -69,7 +70,12 @@ begin
     ),
 
     corpus as materialized (
-        select count(*) as total, coalesce(p_plan.average_length, greatest(avg(d.words), 1)) as average from docs as d
+        select
+            count(*) as total, coalesce(p_plan.average_length, greatest(avg(d.words), 1)) as average,
+            case when v_most is not null then (
+                select max(s.rows) from (select count(*) as rows from docs as o group by o.namespace) as s
+            ) end as longest
+        from docs as d
     ),
 
     postings as materialized (
@@ -131,10 +137,10 @@ begin
             from generate_series(1, cardinality(v_terms) + cardinality(v_grams)) as u (place)
             left join weights as w on u.place = w.place
         ),
-        c.average, c.total
-    into candidates, plan.weights, plan.average_length, scored
+        c.average, c.total, c.longest
+    into candidates, plan.weights, plan.average_length, scored, v_longest
     from corpus as c;
-    exact := v_most is null or (not v_again and scored < v_most);
+    exact := v_most is null or (not v_again and coalesce(v_longest < v_most, true));
     if not exact and not v_again
         and (p_filter.kinds, p_filter.sources, p_filter.created_after, p_filter.created_before) is distinct from (null, null, null, null)
     then

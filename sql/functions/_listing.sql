@@ -17,7 +17,7 @@ declare
     v_after timestamptz := coalesce(p_filter.created_after, '-infinity');
     v_before timestamptz := coalesce(p_filter.created_before, 'infinity');
     -- A character that nothing holds is looked for so far back; _search says so.
-    v_most integer := case when p_substring is not null then _substring_reach() / cardinality(p_namespaces) end;
+    v_most integer := case when p_substring is not null then _lexical_each(p_namespaces, _substring_reach()) end;
 begin
     select
         array_agg(

@@ -28,6 +28,7 @@ declare
     v_embedding @extschema:vector@.vector;
     v_live text[];
     v_query text := nullif(_trim(p_query), '');
+    v_plan _lexical_plan;
     v_lexical record;
     v_semantic record;
     v_rows _scored[];
@@ -55,10 +56,9 @@ begin
     -- An arm that counts for nothing is not asked.
     if v_embedding is not null and char_length(v_query) > 1 then
         v_embedding := case when p_semantic_weight = 0 then null else v_embedding end;
-        v_query := case when p_lexical_weight = 0 then null else v_query end;
     end if;
     v_answer.mode := case
-        when v_embedding is not null and char_length(v_query) > 1 then 'hybrid'
+        when v_embedding is not null and char_length(v_query) > 1 and p_lexical_weight is distinct from 0 then 'hybrid'
         when v_embedding is not null then 'semantic'
         when char_length(v_query) > 1 then 'lexical'
         when v_query is not null then 'substring'
@@ -75,7 +75,7 @@ begin
         v_answer.hits := coalesce(_listing(v_live, v_query, v_filter, v_limit, v_offset), '{}');
         v_answer.candidates := cardinality(v_answer.hits);
         v_answer.exact := v_query is null or v_answer.candidates = v_limit
-            or _lexical_rows(v_live, _substring_reach() / cardinality(v_live) + 1) <= _substring_reach() / cardinality(v_live);
+            or _lexical_rows(v_live, _substring_reach() + 1) <= _substring_reach();
         return v_answer;
     end if;
 
@@ -116,13 +116,18 @@ begin
     end if;
     if v_answer.mode in ('lexical', 'hybrid') then
         v_lexical := _lexical_candidates(v_live, v_query, v_filter, v_pool, v_answer.mode = 'lexical');
+        v_plan := v_lexical.plan;
         v_answer.candidates := v_answer.candidates + v_lexical.scored;
         v_answer.exact := v_answer.exact and v_lexical.exact;
         v_listed := coalesce(cardinality(v_lexical.candidates), 0);
     end if;
+    if v_answer.mode = 'semantic' and char_length(v_query) > 1 then
+        -- Words that count for nothing exclude nevertheless.
+        v_plan := _lexical_parse(v_query, false);
+    end if;
     if v_answer.mode in ('semantic', 'hybrid') then
-        v_semantic := _semantic_candidates(
-            v_live, v_embedding, v_filter, v_pool, not v_fused and p_half_life is null
+        v_semantic := _semantic_allowed(
+            v_live, v_embedding, v_filter, v_pool, not v_fused and p_half_life is null, v_plan, v_answer.mode = 'hybrid'
         );
         v_answer.candidates := v_answer.candidates + v_semantic.scored;
         v_answer.exact := v_answer.exact and v_semantic.exact;
@@ -135,13 +140,13 @@ begin
 
     if v_answer.mode = 'hybrid' then
         v_rows := _fuse(
-            v_lexical.candidates, v_semantic.candidates, v_lexical.plan, v_embedding, v_filter,
+            v_lexical.candidates, v_semantic.candidates, v_plan, v_embedding, v_filter,
             coalesce(p_lexical_weight, 0.5), coalesce(p_semantic_weight, 0.5), v_neighbour_weight
         );
     elsif v_fused and v_answer.mode = 'lexical' then
-        v_rows := _fuse(v_lexical.candidates, '{}', v_lexical.plan, null, v_filter, 1, 0, v_neighbour_weight);
+        v_rows := _fuse(v_lexical.candidates, '{}', v_plan, null, v_filter, 1, 0, v_neighbour_weight);
     elsif v_fused then
-        v_rows := _fuse('{}', v_semantic.candidates, null, v_embedding, v_filter, 0, 1, v_neighbour_weight);
+        v_rows := _fuse('{}', v_semantic.candidates, v_plan, v_embedding, v_filter, 0, 1, v_neighbour_weight);
     elsif v_answer.mode = 'lexical' then
         select array_agg(row(l.namespace, l.id, l.score, l.score, l.place, null, null, null)::_scored) into v_rows
         from unnest(v_lexical.candidates) with ordinality as l (namespace, id, score, place);

@@ -20,6 +20,7 @@ declare
     c_few constant integer := 2 * least(c_exact, 1000000000);
     -- Up to here every row is compared where the graph's answer does not convince: some tenths of a second.
     c_sure constant integer := case
+        when @dimensions@ > 3981 then c_exact
         when c_near then least(300000, 120000000 / @dimensions@) else 80000000 / @dimensions@
     end;
     -- Comparing more takes so long, some 80 ms, that two more walks are made before.

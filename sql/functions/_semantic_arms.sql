@@ -153,7 +153,7 @@ begin
     v_near := v_near || _semantic_graph(array[p_namespace], p_unit, p_unit, p_filter, p_limit);
     perform _graph_settings(v_settings);
     return (
-        select array_agg(row(c.namespace, c.id, c.score)::_candidate)
+        select coalesce(array_agg(row(c.namespace, c.id, c.score)::_candidate), '{}')
         from (select distinct n.namespace, n.id, n.score from unnest(p_near || v_near) as n) as c
     );
 end

@@ -122,12 +122,14 @@ begin
     return (
         with placed as (
             select
-                u.namespace, u.id, u.score, nth_value(u.score, p_limit) over w as last,
-                coalesce(
-                    least(u.score - lead(u.score) over w, lag(u.score) over w - u.score), 0
-                ) < v_apart as doubtful
-            from unnest(p_candidates) as u
-            window w as (order by u.score desc, u.id range between unbounded preceding and unbounded following)
+                b.namespace, b.id, b.score, b.last, b.apart < v_apart as doubtful, b.apart = 0 as tied
+            from (
+                select
+                    u.*, nth_value(u.score, p_limit) over w as last,
+                    coalesce(least(u.score - lead(u.score) over w, lag(u.score) over w - u.score), 0) as apart
+                from unnest(p_candidates) as u
+                window w as (order by u.score desc, u.id range between unbounded preceding and unbounded following)
+            ) as b
         ),
 
         scored as (
@@ -138,8 +140,10 @@ begin
                     else p.score
                 end as score
             from placed as p
-            -- A stored vector lies apart from its row: to fetch those of ten takes as long as half a walk.
-            left join memory_records as r on p.namespace = r.namespace and r.id = case when p.doubtful then p.id end
+            -- A stored vector lies apart from its row: to fetch those of ten takes as long as half a walk. Of the same
+            -- score, the newest come first.
+            left join memory_records as r
+                on p.namespace = r.namespace and r.id = case when p.doubtful or p.tied then p.id end
             where p.last is null or p.score >= p.last - v_apart
         ),
 

@@ -13,7 +13,6 @@ declare
     v_namespace constant text := find_duplicates.namespace;
     v_ids uuid[];
     v_texts text[];
-    v_embedded boolean[];
     -- The place of an older memory of the same group, or a memory's own.
     v_older integer[];
     -- Of each memory another that it is near to.
@@ -28,9 +27,8 @@ begin
     end if;
     perform from memory_records, memory_vectors where false;
     select
-        array_agg(r.id order by r.created_at, r.id), array_agg(md5(_plain_text(r.content)) order by r.created_at, r.id),
-        array_agg(r.embedding is not null order by r.created_at, r.id)
-    into v_ids, v_texts, v_embedded
+        array_agg(r.id order by r.created_at, r.id), array_agg(md5(_plain_text(r.content)) order by r.created_at, r.id)
+    into v_ids, v_texts
     from memory_records as r
     inner join memory_namespaces as n on r.namespace = n.name
     where
@@ -49,13 +47,13 @@ begin
         union all
         select p.one, p.other
         from (
-            -- Of those with one text, one is enough.
+            -- Of those with one text and one embedding, one is enough.
             select array_agg(u.id order by u.place) as ids, array_agg(u.place order by u.place) as places
             from (
-                select distinct on (m.plain) m.id, m.place::integer as place
-                from unnest(v_ids, v_texts, v_embedded) with ordinality as m (id, plain, embedded, place)
-                where m.embedded
-                order by m.plain, m.place
+                select distinct on (m.plain, v.embedding) m.id, m.place::integer as place
+                from unnest(v_ids, v_texts) with ordinality as m (id, plain, place)
+                inner join memory_vectors as v on v.namespace = v_namespace and m.id = v.id
+                order by m.plain, v.embedding, m.place
             ) as u
         ) as a
         cross join lateral _near_pairs(v_namespace, a.ids, a.places, find_duplicates.threshold) as p

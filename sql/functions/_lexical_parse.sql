@@ -132,7 +132,7 @@ comment on function memory_plugin._lexical_parse(text, boolean) is
     'asked by pairs of neighbouring characters. p_alone: a query of stop words asks for them as they stand.';
 
 comment on type memory_plugin._lexical_plan is
-    'What a search by words looks for. terms: words and phrases, each a tsquery. grams: pieces of text, in small letters. '
-    'weights: their inverse document frequencies, of terms first. required: what must and must not match, as far as '
-    'words say it; present: patterns of ilike for text that must occur; absent: one regular expression, whatever the '
-    'case, for text that must not. average_length, k1, b: of BM25.';
+    'What a search by words looks for. terms: words and phrases, each a tsquery. grams: pieces of text, in small '
+    'letters. weights: their inverse document frequencies, of terms first. required: what must and must not match, as '
+    'far as words say it; present: patterns of ilike for text that must occur; absent: one regular expression, '
+    'whatever the case, for text that must not. average_length, k1, b: of BM25.';

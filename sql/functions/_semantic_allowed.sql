@@ -13,7 +13,7 @@ declare
     -- What must occur, the words find by themselves: only what they cannot find is looked for farther.
     v_once boolean;
     c_least constant integer := 100;
-    c_most constant integer := 20000;
+    c_most constant integer := 10000;
 begin
     if p_plan.required is null and p_plan.present is null and p_plan.absent is null then
         v_found := _semantic_candidates(p_namespaces, p_embedding, p_filter, p_limit, p_closely);
@@ -46,4 +46,4 @@ comment on function memory_plugin._semantic_allowed(
     text[], @extschema:vector@.vector, memory_plugin._filter, integer, boolean, memory_plugin._lexical_plan, boolean
 ) is
     'What _semantic_candidates finds, of memories that hold what a query demands and nothing of what it excludes: more '
-    'are looked for, up to 20,000, until p_limit of them pass. beside: what a search by words finds is added.';
+    'are looked for, up to 10,000, until p_limit of them pass. beside: what a search by words finds is added.';

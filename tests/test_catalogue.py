@@ -39,6 +39,20 @@ def test_every_function_has_a_comment(conn: psycopg.Connection[Any]) -> None:
     assert functions_where(conn, "coalesce(obj_description(p.oid, 'pg_proc'), '') = ''") == []
 
 
+def test_every_table_has_a_comment_and_every_column_that_people_look_into(conn: psycopg.Connection[Any]) -> None:
+    bare = (
+        "select c.relname from pg_class as c where c.relnamespace = 'memory_plugin'::regnamespace and c.relkind = 'r' "
+        "and coalesce(obj_description(c.oid, 'pg_class'), '') = ''"
+    )
+    assert conn.execute(bare).fetchall() == []
+    bare = (
+        "select a.attname from pg_attribute as a where a.attnum > 0 and not a.attisdropped and a.attrelid = any ("
+        "'{memory_plugin.memory_records, memory_plugin.memory_namespaces}'::regclass[]) "
+        "and coalesce(col_description(a.attrelid, a.attnum), '') = ''"
+    )
+    assert conn.execute(bare).fetchall() == []
+
+
 def test_no_function_may_be_run_by_everybody(conn: psycopg.Connection[Any]) -> None:
     assert functions_where(conn, "has_function_privilege('public', p.oid, 'execute')") == []
 

@@ -88,9 +88,9 @@ def test_an_error_of_ours_says_what_it_says_in_sql(sidecar: Sidecar, sqlstate: s
     assert ("retry-after" in answer.headers) is (status == 503)
 
 
-def test_what_is_too_large_is_the_answer_of_a_read_and_the_body_of_a_write(sidecar: Sidecar) -> None:
+def test_what_is_too_large_is_the_answer_of_a_read_and_the_content_of_a_write(sidecar: Sidecar) -> None:
     assert "ask for fewer memories" in ask(sidecar, "POST", "/v1/search", {"raise": "54000"}).json["message"]
-    assert "to be stored" in refusal(SqlError("54000", SECRET, None)).message
+    assert "content must hold fewer different words" in refusal(SqlError("54000", SECRET, None)).message
 
 
 @pytest.mark.parametrize(

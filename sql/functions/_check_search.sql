@@ -37,20 +37,23 @@ begin
         end if;
     end if;
     if p_limit not between 0 and 100 then
-        raise exception using errcode = 'MP001', message = 'limit must be between 0 and 100';
+        raise exception using errcode = 'MP001', message = 'limit must be between 0 and 100',
+            hint = 'In SQL it is max_results; 0 stands for 20.';
     end if;
     if p_offset not between 0 and 10000 then
-        raise exception using errcode = 'MP001', message = 'offset must be between 0 and 10000';
+        raise exception using errcode = 'MP001', message = 'offset must be between 0 and 10000',
+            hint = 'In SQL it is skip_results.';
     end if;
     if not (p_filter.kinds <@ array['fact', 'summary', 'checkpoint']) then
         raise exception using errcode = 'MP001', message = 'kinds must be some of: fact, summary, checkpoint';
     end if;
     if not (p_filter.sources <@ array['agent', 'runtime', 'user']) then
-        raise exception using errcode = 'MP001', message = 'source must be one of: agent, runtime, user';
+        raise exception using errcode = 'MP001', message = 'source must be one of: agent, runtime, user',
+            hint = 'In SQL it is sources.';
     end if;
     -- NaN is the greatest float in Postgres, so it fails these too.
-    if p_min_score > 1e300 then
-        raise exception using errcode = 'MP001', message = 'min_score must be a finite number';
+    if p_min_score not between -1e300 and 1e300 then
+        raise exception using errcode = 'MP001', message = 'min_score must be between -1e300 and 1e300';
     end if;
     if p_half_life not between 0.001 and 1e12 then
         raise exception using errcode = 'MP001', message = 'recency_half_life must be between 0.001 and 1e12 seconds';
@@ -62,10 +65,12 @@ begin
         or coalesce(p_lexical_weight, 0.5) + coalesce(p_semantic_weight, 0.5) <= 0
     then
         raise exception using errcode = 'MP001',
-            message = 'weights must be numbers from 0 to 1e6, at least one of them above 0';
+            message = 'weights must be numbers from 0 to 1e6, at least one of them above 0',
+            hint = 'In SQL they are lexical_weight and semantic_weight.';
     end if;
     if p_neighbour_weight not between 0 and 10 then
-        raise exception using errcode = 'MP001', message = 'weights.neighbour must be between 0 and 10';
+        raise exception using errcode = 'MP001', message = 'weights.neighbour must be between 0 and 10',
+            hint = 'In SQL it is neighbour_weight.';
     end if;
 end
 $function$;

@@ -24,6 +24,24 @@ $function$;
 comment on function memory_plugin._check_namespace(text, text) is
     'Raise MP001 unless p_name is a namespace name: ^[a-z]+:[A-Za-z0-9_:.\-]+$, at most 256 characters.';
 
+create or replace function memory_plugin._check_words(p_field text, p_text text)
+returns void
+language plpgsql stable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+begin
+    perform to_tsvector('@text_search_config@', p_text);
+exception
+    when program_limit_exceeded then
+        raise exception using errcode = 'MP001',
+            message = format('%s must hold fewer different words: at most a megabyte of them', p_field),
+            hint = 'Split the text into several memories.';
+end
+$function$;
+
+comment on function memory_plugin._check_words(text, text) is
+    'Raise MP001 where a text has more words than a tsvector holds.';
+
 create or replace function memory_plugin._check_choice(p_field text, p_value text, p_choices text[])
 returns void
 language plpgsql immutable parallel safe security invoker

@@ -45,6 +45,10 @@ begin
     then
         raise exception using errcode = 'MP001', message = 'content must not be blank';
     end if;
+    -- Shorter texts have no more words than fit.
+    if octet_length(commit_memory.content) > 300000 then
+        perform _check_words('content', commit_memory.content);
+    end if;
     loop
         -- The lock keeps the namespace from being deleted between this look and the insert.
         select exists (select from settings as s where s.name = 'redact_on_commit' and s.value = 'true')

@@ -9,6 +9,9 @@ as $function$
 #variable_conflict use_column
 begin
     perform _check_namespace('requested_by_namespace', forget_memory.requested_by_namespace);
+    if forget_memory.id is null then
+        raise exception using errcode = 'MP001', message = 'id is required';
+    end if;
     delete from memory_records as r
     using memory_namespaces as n
     where
@@ -27,6 +30,6 @@ $function$;
 comment on function memory_plugin.forget_memory(uuid, text) is
     'Delete one memory of the namespace that asks. A row of another namespace under the same id is neither '
     'changed nor '
-    'revealed. Errors: MP001 for a bad name, MP005 where there is no such live memory.';
+    'revealed. Errors: MP001 for a bad name or no id, MP005 where there is no such live memory.';
 
 revoke all on function memory_plugin.forget_memory(uuid, text) from public;

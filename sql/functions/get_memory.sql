@@ -9,6 +9,9 @@ as $function$
 #variable_conflict use_column
 begin
     perform _check_namespace('namespace', get_memory.namespace);
+    if get_memory.id is null then
+        raise exception using errcode = 'MP001', message = 'id is required';
+    end if;
     return query
     select r.id, r.namespace, r.content, r.kind, r.source, r.expires_at, r.propagation, r.pin, r.created_at
     from memory_records as r
@@ -22,6 +25,6 @@ end
 $function$;
 
 comment on function memory_plugin.get_memory(text, uuid) is
-    'One live memory by namespace and id; no row where there is none. Errors: MP001 for a bad name.';
+    'One live memory by namespace and id; no row where there is none. Errors: MP001 for a bad name or no id.';
 
 revoke all on function memory_plugin.get_memory(text, uuid) from public;

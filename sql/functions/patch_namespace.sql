@@ -25,6 +25,12 @@ begin
     then
         raise exception using errcode = 'MP001', message = 'at least one of expires_at and metadata is required';
     end if;
+    if v_clear_expires_at and patch_namespace.expires_at is not null then
+        raise exception using errcode = 'MP001', message = 'expires_at must not be given with clear_expires_at';
+    end if;
+    if v_clear_metadata and patch_namespace.metadata is not null then
+        raise exception using errcode = 'MP001', message = 'metadata must not be given with clear_metadata';
+    end if;
     update memory_namespaces as n
     set
         expires_at = case

@@ -41,6 +41,7 @@ end
 $function$;
 
 comment on function memory_plugin.v1_commit_memory(text, json) is
-    'POST /v1/namespaces/{name}/memories: MemoryWrite in, {id, namespace} out. Errors: MP001, MP002.';
+    'POST /v1/namespaces/{name}/memories: MemoryWrite in, {id, namespace} out. Errors: MP001, MP002, '
+    'MP009.';
 
 revoke all on function memory_plugin.v1_commit_memory(text, json) from public;

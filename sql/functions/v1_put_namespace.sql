@@ -21,6 +21,6 @@ end
 $function$;
 
 comment on function memory_plugin.v1_put_namespace(text, json) is
-    'PUT /v1/namespaces/{name}: NamespaceUpsert in, Namespace out. Errors: MP001.';
+    'PUT /v1/namespaces/{name}: NamespaceUpsert in, Namespace out. Errors: MP001, MP009.';
 
 revoke all on function memory_plugin.v1_put_namespace(text, json) from public;

@@ -99,6 +99,6 @@ $function$;
 
 comment on function memory_plugin.v1_search(json) is
     'POST /v1/search: SearchRequest in, {memories, search: {mode, exact, candidates, took_ms}} out. Errors: '
-    'MP001, MP002.';
+    'MP001, MP002, MP009.';
 
 revoke all on function memory_plugin.v1_search(json) from public;

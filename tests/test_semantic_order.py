@@ -136,6 +136,21 @@ def test_where_others_weigh_the_scores_anew_none_is_measured(ordering: Ordering,
     )
 
 
+@pytest.mark.parametrize("tiny", [1e-6, 1e-20, 1e-23, 1e-30, 1e-38, 1e-45])
+def test_an_embedding_with_a_tiny_number_is_as_good_as_any(ordering: Ordering, tiny: float) -> None:
+    few = {name: [x, 1.0, tiny, *[0.0] * (DIMENSIONS - 3)] for name, x in (("a", 0.9), ("b", 0.5), ("c", 0.1))}
+    many = {name: [*chance(seed)[:-1], tiny] for seed, name in enumerate("def", 7)}
+    ordering.commit(few | many)
+    for question in (few["a"], many["d"]):
+        for asked in ("max_results => 10", "query => 'zebra'", "query => 'zebra', diversity => 0.5"):
+            query = f"select content from memory_plugin.search(array['{NAME}'], {asked}, embedding => %s::{{vector}}.vector)"
+            rows = ordering.ask(query, [text(question)])
+            assert len(rows) == 6
+            assert rows[0] == ("a" if question is few["a"] else "d",)
+    scores = dict.fromkeys("abcdef", 0.5)
+    assert len(ordering.ordered(scores, few["a"], 4, True)) == 4
+
+
 def test_of_the_same_nearness_the_newest_come_first_wherever_they_are_weighed_anew(ordering: Ordering) -> None:
     ordering.commit({f"{place:03}": chance(1) for place in range(300)}, " of apples")
     newest = [f"{place:03} of apples" for place in range(299, 289, -1)]

@@ -60,7 +60,9 @@ language plpgsql immutable parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 declare
-    v_unit constant @extschema:vector@.vector := @extschema:vector@.l2_normalize(p_embedding);
+    -- By way of half precision, which has no number so small that its square were none: that would be an error.
+    v_unit constant @extschema:vector@.vector :=
+        @extschema:vector@.l2_normalize(p_embedding)::@extschema:vector@.halfvec::@extschema:vector@.vector;
 begin
     -- Rounding two vectors of this kind to half precision puts their nearness off by 0.0003 of this norm on average, and
     -- hardly ever by eight times as much.

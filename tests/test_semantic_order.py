@@ -143,8 +143,8 @@ def test_an_embedding_with_a_tiny_number_is_as_good_as_any(ordering: Ordering, t
     ordering.commit(few | many)
     for question in (few["a"], many["d"]):
         for asked in ("max_results => 10", "query => 'zebra'", "query => 'zebra', diversity => 0.5"):
-            query = f"select content from memory_plugin.search(array['{NAME}'], {asked}, embedding => %s::{{vector}}.vector)"
-            rows = ordering.ask(query, [text(question)])
+            call = f"memory_plugin.search(array['{NAME}'], {asked}, embedding => %s::{{vector}}.vector)"
+            rows = ordering.ask(f"select content from {call}", [text(question)])
             assert len(rows) == 6
             assert rows[0] == ("a" if question is few["a"] else "d",)
     scores = dict.fromkeys("abcdef", 0.5)

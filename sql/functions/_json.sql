@@ -95,7 +95,10 @@ begin
         raise exception using errcode = 'MP001', message = format('%s is out of range', p_field);
     end if;
     v_number := p_value::text::numeric;
-    -- So that the number can become double precision.
+    -- So that the number can become double precision: nearer to zero than any of those is zero.
+    if abs(v_number) < 1e-300 then
+        return 0;
+    end if;
     if abs(v_number) > 1e300 then
         raise exception using errcode = 'MP001', message = format('%s is out of range', p_field);
     end if;
@@ -166,6 +169,7 @@ as $function$
 declare
     v_text text := _json_text(p_field, p_value);
     v_offset text;
+    v_time timestamptz;
 begin
     if v_text is null then
         return null;
@@ -180,9 +184,15 @@ begin
     v_text := regexp_replace(v_text, '([.][0-9]{9})[0-9]+', '\1');
     v_offset := substring(v_text from '[+-][0-9]{2}:[0-9]{2}$');
     if v_offset is null then
-        return v_text::timestamptz;
+        v_time := v_text::timestamptz;
+    else
+        v_time := (left(v_text, -6) || 'Z')::timestamptz - v_offset::interval;
     end if;
-    return (left(v_text, -6) || 'Z')::timestamptz - v_offset::interval;
+    -- The last moment that can be written, as some clients say "never", is not rounded up to one that cannot.
+    if v_time = '10000-01-01 00:00:00+00' and v_text ~ '[.][0-9]{6}[5-9]' then
+        v_time := v_time - interval '1 microsecond';
+    end if;
+    return v_time;
 exception
     when datetime_field_overflow or invalid_datetime_format or invalid_time_zone_displacement_value then
         raise exception using errcode = 'MP001', message = format('%s must be an RFC 3339 time', p_field),

@@ -24,6 +24,19 @@ $function$;
 comment on function memory_plugin._check_emptied(text) is
     'Raise MP009 while an expired namespace holds more memories than a request can remove before it starts anew.';
 
+create or replace function memory_plugin._lock_namespace(p_name text)
+returns void
+language plpgsql volatile parallel unsafe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+begin
+    perform pg_advisory_xact_lock(hashtextextended('memory_plugin.namespace ' || p_name, 0));
+end
+$function$;
+
+comment on function memory_plugin._lock_namespace(text) is
+    'Let one session at a time look whether a namespace has expired, and start it anew.';
+
 create or replace function memory_plugin._start_namespace(
     p_name text, p_kind text, p_expires_at timestamptz, p_metadata jsonb
 )
@@ -33,7 +46,7 @@ set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 begin
     -- Two sessions that find the same expired namespace would each wait for the other's row lock.
-    perform pg_advisory_xact_lock(hashtextextended('memory_plugin.namespace ' || p_name, 0));
+    perform _lock_namespace(p_name);
     delete from memory_namespaces as n where n.name = p_name and n.expires_at <= now();
     insert into memory_namespaces as n (name, kind, expires_at, metadata)
     values (p_name, p_kind, p_expires_at, p_metadata)

@@ -19,6 +19,8 @@ begin
     perform _check_namespace('name', upsert_namespace.name);
     perform _check_choice('kind', upsert_namespace.kind, array['workspace', 'team', 'org', 'custom']);
     perform _check_object('metadata', upsert_namespace.metadata);
+    -- First of all: an update that waits for a row, and finds it expired, keeps it from whoever starts it anew.
+    perform _lock_namespace(upsert_namespace.name);
     loop
         update memory_namespaces as n
         set kind = upsert_namespace.kind, expires_at = v_expires_at, metadata = upsert_namespace.metadata

@@ -16,6 +16,9 @@ _CREATE_INDEX = re.compile(
     rf"\bcreate\s+(?:unique\s+)?index\s+(?:concurrently\s+)?{_IF_NOT_EXISTS}(\w+)\s+on\b", re.IGNORECASE
 )
 _CREATE_TRIGGER = re.compile(r"\bcreate\s+trigger\s+(\w+)", re.IGNORECASE)
+# A statement that makes several fills in names and events, which stand in it as pairs of literals.
+_FORMAT_TRIGGER = re.compile(r"\bcreate\s+trigger\s+%I", re.IGNORECASE)
+_TRIGGER_PAIR = re.compile(r"\(\s*'(\w+)',\s*'(?:before|after|instead\s+of)\b", re.IGNORECASE)
 _DROP = re.compile(
     r"\bdrop\s+(?:table|type|index)\s+(?:concurrently\s+)?(?:if\s+exists\s+)?memory_plugin\.(\w+)", re.IGNORECASE
 )
@@ -65,6 +68,8 @@ def read(source: Sources, placeholders: Mapping[str, str]) -> Inventory:
             types |= set(_CREATE_TYPE.findall(statement))
             indexes |= set(_CREATE_INDEX.findall(statement))
             triggers |= set(_CREATE_TRIGGER.findall(statement))
+            if _FORMAT_TRIGGER.search(statement):
+                triggers |= set(_TRIGGER_PAIR.findall(statement))
             for table in _ALTER_TABLE.findall(statement)[:1]:
                 columns |= {(table, column) for column in _ADD_COLUMN.findall(statement)}
                 columns -= {(table, column) for column in _DROP_COLUMN.findall(statement)}

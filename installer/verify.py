@@ -85,6 +85,11 @@ def _relations(facts: Facts, wanted: Inventory) -> Iterable[str]:
         if table is not None and table.column(column) is None:
             yield f"column {table_name}.{column} is missing"
     records = facts.table("memory_records")
+    yield from (
+        f"the primary key of {table.name} is missing"
+        for table in facts.tables
+        if table.name in wanted.tables and not table.primary_key and table is not records
+    )
     if records is not None and records.primary_key != ("namespace", "id"):
         yield f"the primary key of memory_records is ({', '.join(records.primary_key)}), not (namespace, id)"
 

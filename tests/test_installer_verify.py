@@ -72,6 +72,73 @@ def test_a_damage_is_found_and_named(database: str, damage: str, named: str) -> 
     assert caught.value.exit_code == 23
 
 
+# What a fresh store holds, as its server tells it, and the statements that bring it back.
+IN_SCHEMA = "c.relnamespace = 'memory_plugin'::regnamespace"
+TRIGGERS = f"""
+    select t.tgname, c.oid::regclass::text, pg_get_triggerdef(t.oid)
+    from pg_trigger as t inner join pg_class as c on c.oid = t.tgrelid
+    where {IN_SCHEMA} and not t.tgisinternal
+"""
+INDEXES = f"""
+    select c.relname, pg_get_indexdef(c.oid)
+    from pg_class as c
+    where {IN_SCHEMA} and c.relkind = 'i' and not exists (select from pg_constraint as k where k.conindid = c.oid)
+"""
+KEYS = f"""
+    select c.relname, k.conname, pg_get_constraintdef(k.oid)
+    from pg_constraint as k inner join pg_class as c on c.oid = k.conrelid
+    where {IN_SCHEMA} and k.contype = 'p'
+"""
+TYPES = """
+    select t.typname
+    from pg_type as t left join pg_class as c on c.oid = t.typrelid
+    where t.typnamespace = 'memory_plugin'::regnamespace and t.typcategory <> 'A' and coalesce(c.relkind, 'c') = 'c'
+        and not exists (select from pg_depend as d where d.objid = t.oid and d.deptype = 'e')
+"""
+
+
+def differences_without(url: str, takes: str, brings: str) -> tuple[str, ...]:
+    """Return what verify finds while something is away."""
+    rows(url, takes)
+    found = api.verify_store(settings_for(url)).differences
+    rows(url, brings)
+    return found
+
+
+@pytest.mark.servers("any")
+def test_every_trigger_is_missed_where_it_is_dropped_or_disabled(database: str) -> None:
+    triggers = rows(database, TRIGGERS)
+    assert len(triggers) >= 6
+    for name, table, statement in triggers:
+        line = (f"trigger {name} is missing or disabled",)
+        disable, enable = (f"alter table {table} {verb} trigger {name}" for verb in ("disable", "enable"))
+        assert differences_without(database, disable, enable) == line
+        assert differences_without(database, f"drop trigger {name} on {table}", statement) == line
+    assert api.verify_store(settings_for(database)).differences == ()
+
+
+@pytest.mark.servers("any")
+def test_every_index_and_primary_key_is_missed(database: str) -> None:
+    for name, statement in rows(database, INDEXES):
+        found = differences_without(database, f"drop index memory_plugin.{name}", statement)
+        assert found == (f"index {name} is missing",)
+    for table, name, definition in rows(database, KEYS):
+        alter = f"alter table memory_plugin.{table}"
+        brings = f"{alter} add constraint {name} {definition}"
+        found = differences_without(database, f"{alter} drop constraint {name} cascade", brings)
+        assert any(line.startswith(f"the primary key of {table} is ") for line in found), (table, found)
+    assert api.verify_store(settings_for(database)).differences == ()
+
+
+@pytest.mark.servers("any")
+def test_every_type_is_missed(database: str) -> None:
+    for (name,) in rows(database, TYPES):
+        rows(database, f"alter type memory_plugin.{name} rename to away")
+        found = api.verify_store(settings_for(database)).differences
+        rows(database, f"alter type memory_plugin.away rename to {name}")
+        assert f"type {name} is missing" in found
+
+
 @pytest.mark.servers("any")
 def test_an_empty_database_is_a_difference(empty_database: str) -> None:
     assert "no store is installed" in api.verify_store(settings_for(empty_database)).differences[0]

@@ -184,21 +184,27 @@ class Supervisor:
             self._sidecar = None
             if now - self._started_at > STEADY:
                 self._restarts = 0
-            if self._restarts >= MAX_RESTARTS:
-                self._report(
-                    f"the sidecar ended with status {status} for the {MAX_RESTARTS + 1}th time: not started again"
-                )
-                return
-            pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**self._restarts)
-            self._restarts += 1
-            self._restart_at = now + pause
-            self._report(f"the sidecar ended with status {status}: starting it again in {pause:g} s")
+            self._start_later(f"the sidecar ended with status {status}", now)
         if self._restart_at is not None and now >= self._restart_at and self._start_sidecar is not None:
             self._restart_at = None
-            self.start_sidecar(self._start_sidecar)
+            try:
+                self.start_sidecar(self._start_sidecar)
+            except OSError as error:
+                # No process or memory to be had at the moment: as if it had died at once.
+                self._start_later(f"the sidecar cannot be started: {(error.strerror or str(error)).lower()}", now)
         # Orphans that were reaped are of no further interest.
         kept = self._sidecar.pid if self._sidecar else None
         self._status = {pid: code for pid, code in self._status.items() if pid == kept}
+
+    def _start_later(self, why: str, now: float) -> None:
+        """Have the sidecar started again after a pause, each longer than the one before, unless it was too often."""
+        if self._restarts >= MAX_RESTARTS:
+            self._report(f"{why} for the {MAX_RESTARTS + 1}th time: not started again")
+            return
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**self._restarts)
+        self._restarts += 1
+        self._restart_at = now + pause
+        self._report(f"{why}: starting it again in {pause:g} s")
 
 
 def _send(pid: int, number: int) -> None:

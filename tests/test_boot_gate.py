@@ -116,6 +116,24 @@ def test_a_sidecar_that_dies_at_the_gate_ends_the_wait_with_its_status(empty_dat
 
 
 @ANY
+@pytest.mark.parametrize("required", [False, True])
+def test_a_sidecar_that_cannot_even_be_started_is_a_failed_gate(empty_database: str, required: bool) -> None:
+    program = (
+        "import sys; sys.executable = '/nonexistent/python'; sys.argv[0] = 'memory-plugin'; "
+        "from memory_plugin.installer.cli import main; main()"
+    )
+    done = subprocess.run(
+        [PROGRAM.with_name("python"), "-c", program, "boot", "--", *SHOW],
+        env=clean_env(DATABASE_URL=empty_database, **here(), **(REQUIRED if required else {})),
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
+    assert (done.returncode, done.stdout) == ((26, "") if required else (7, "url=[]\n")), done.stderr
+    assert "it cannot be started: no such file or directory" in done.stderr.splitlines()[-1]
+
+
+@ANY
 def test_a_signal_during_the_installation_cancels_its_statement_and_the_command_is_not_run(
     empty_database: str, tmp_path: Path
 ) -> None:

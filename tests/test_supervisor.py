@@ -60,6 +60,51 @@ def test_a_sidecar_that_dies_at_once_is_started_again_after_growing_pauses_and_t
     assert end == "5 11"
 
 
+def test_a_sidecar_that_cannot_be_started_again_is_tried_like_one_that_died() -> None:
+    lines = script("""
+        module.FIRST_PAUSE, module.LONGEST_PAUSE = 0.01, 0.03
+        started = start
+        def start():
+            # For a while there is no such program, as where the machine has no process left for it.
+            if 1 <= len(starts) <= 3:
+                starts.append(0)
+                return subprocess.Popen(["/nonexistent/python"])
+            return started()
+        supervisor = Supervisor(report)
+        supervisor.start_sidecar(start)
+        print(run(supervisor), len(starts))
+    """)
+    died, failed = "the sidecar ended with status 3", "the sidecar cannot be started: no such file or directory"
+    pauses = [0.01, 0.02] + [0.03] * 8
+    whys = [died] + [failed] * 3 + [died] * 6
+    assert lines == [
+        *(f"{why}: starting it again in {pause:g} s" for why, pause in zip(whys, pauses, strict=True)),
+        f"{died} for the 11th time: not started again",
+        "5 11",
+    ]
+
+
+def test_a_sidecar_that_can_never_be_started_again_leaves_the_command_running() -> None:
+    *lines, last, end = script("""
+        module.FIRST_PAUSE, module.LONGEST_PAUSE = 0.01, 0.03
+        started = start
+        def start():
+            if starts:
+                raise BlockingIOError(11, "Resource temporarily unavailable")
+            return started()
+        supervisor = Supervisor(report)
+        supervisor.start_sidecar(start)
+        status = run(supervisor)
+        supervisor.stop_sidecar()
+        print(status)
+    """)
+    assert len(lines) == 10
+    assert (
+        last == "the sidecar cannot be started: resource temporarily unavailable for the 11th time: not started again"
+    )
+    assert end == "5"
+
+
 def test_a_sidecar_that_was_steady_counts_its_restarts_anew() -> None:
     *lines, end = script("""
         module.FIRST_PAUSE, module.STEADY = 0.01, 0.0

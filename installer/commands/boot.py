@@ -77,7 +77,10 @@ def _open_gate(supervisor: Supervisor, seconds: float, **wishes: Any) -> str:
     sidecar.settings_of(environ)
     sidecar.refuse_taken(settings.listen_addr)
     _install(supervisor, settings, seconds)
-    supervisor.start_sidecar(lambda: _start(environ))
+    try:
+        supervisor.start_sidecar(lambda: _start(environ))
+    except OSError as error:
+        raise SidecarFailedError(f"it cannot be started: {(error.strerror or str(error)).lower()}") from None
     url = sidecar.base_url(settings.listen_addr)
     why = supervisor.wait_until(lambda: sidecar.is_healthy(url, run), seconds)
     if why.startswith("died"):

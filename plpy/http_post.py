@@ -137,9 +137,11 @@ def _connect(host: str, port: int, line: _Line, known: dict[Any, Any]) -> None:
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.connect_ex(address)
-            line.wait(select.POLLOUT, until)
-            error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            error = sock.connect_ex(address)
+            # Where it fails at once (no route), a look at the socket would find no error, and it ready to write.
+            if error in (errno.EINPROGRESS, errno.EINTR):
+                line.wait(select.POLLOUT, until)
+                error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if not error:
                 return
             reason = "connection refused" if error == errno.ECONNREFUSED else "the host cannot be reached"

@@ -181,6 +181,25 @@ def test_nobody_there_is_the_providers_fault() -> None:
     assert (answer.scope, answer.problem) == ("provider", "connection refused")
 
 
+# The system refuses to connect to a group of machines at once, as it does to an address without a route.
+NO_ROUTE = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("224.0.0.1", 80))
+
+
+def test_an_address_without_a_route_is_said_to_be_out_of_reach() -> None:
+    answer = asked("http://224.0.0.1/v1/embeddings")
+    assert (answer.scope, answer.problem) == ("provider", "the host cannot be reached")
+
+
+def test_after_an_address_without_a_route_the_next_one_is_tried(service: EmbeddingService) -> None:
+    port = int(service.url.rpartition(":")[2])
+    there = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))
+    known = {("two.example", port): ([NO_ROUTE, there], time.monotonic(), None, None)}
+    url = f"http://two.example:{port}/v1/embeddings"
+    answer = embedding.ask(provider(url), ("a car",), 1.0, post, lambda: None, known)
+    assert (answer.scope, answer.problem) == (None, None)
+    assert service.requests == 1
+
+
 def test_a_wrong_key_is_named_without_it(service: EmbeddingService) -> None:
     service.key = "another"
     answer = asked(endpoint(service))

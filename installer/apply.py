@@ -14,7 +14,7 @@ import psycopg
 from memory_plugin import __version__
 from memory_plugin.installer import access, catalog, discover, functions, plpython, sources, statements, waiting
 from memory_plugin.installer import plan as planning
-from memory_plugin.installer.connect import Connection, open_connection, server_error
+from memory_plugin.installer.connect import Connection, open_connection, server_error, set_back
 from memory_plugin.installer.errors import ExtensionForbiddenError, VectorMissingError, one_line
 from memory_plugin.installer.failure import statement_failure
 from memory_plugin.installer.plan import Plan
@@ -168,7 +168,8 @@ class Apply:
         watching = waiting.Watch(
             self._settings, worker.info.backend_pid, lambda line: self._report(f"{migration.name}: {line}")
         )
-        with watching as watch, self._failing(migration, watch):
+        restored = set_back(worker, ("lock_timeout", *_SESSION, "search_path"))
+        with watching as watch, self._failing(migration, watch), restored:
             for name, value in {"lock_timeout": milliseconds, **_SESSION}.items():
                 worker.execute(f"set {name} = {value}")
             self._search_path(worker, migration, plan)
@@ -180,9 +181,6 @@ class Apply:
                     worker.execute(statement)
                 else:
                     waiting.patiently(worker, self._settings, partial(worker.execute, statement))
-            # Through a pooler the server connection lives on.
-            for name in ("lock_timeout", *_SESSION, "search_path"):
-                worker.execute(f"reset {name}")
 
     @staticmethod
     def _invalid(worker: Connection, text: str) -> list[str]:

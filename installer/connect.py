@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 
 import psycopg
 
@@ -83,6 +83,20 @@ def server_error(error: psycopg.Error, settings: Settings, doing: str) -> Instal
         hint = "run this again: what was applied is kept"
         return ServerUnreachableError(f"the connection was lost while {text}", hint=hint)
     return InstallError(f"{text}{f' (SQLSTATE {state})' if state else ''}")
+
+
+@contextmanager
+def set_back(connection: Connection, names: Iterable[str]) -> Iterator[None]:
+    """Set these settings of the session back at the end: behind a pooler the server's connection lives on with them.
+
+    Best effort: on a connection that is lost there is nothing to set back.
+    """
+    try:
+        yield
+    finally:
+        for name in names:
+            with suppress(psycopg.Error):
+                connection.execute(f"reset {name}".encode())
 
 
 @contextmanager

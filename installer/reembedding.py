@@ -19,7 +19,7 @@ import psycopg
 
 from memory_plugin.installer import discover, functions, plpython, reembedding_wish, sources, waiting
 from memory_plugin.installer import plan as planning
-from memory_plugin.installer.connect import Connection
+from memory_plugin.installer.connect import Connection, set_back
 from memory_plugin.installer.errors import (
     ConflictError,
     LockTimeoutError,
@@ -81,6 +81,10 @@ select pg_catalog.set_config(
     'maintenance_work_mem', greatest(setting::bigint, 262144)::text || 'kB', false
 ) from pg_catalog.pg_settings where name = 'maintenance_work_mem';
 """
+_OF_SESSION = (
+    "statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "default_transaction_isolation",
+    "default_transaction_read_only", "maintenance_work_mem", "client_connection_check_interval",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ class Change:
     def __init__(
         self, settings: Settings, say: Callable[[str], None], meter: Callable[[int], Any], connection: Connection
     ) -> None:
-        """Take an autocommit connection that nobody else uses."""
+        """Take the connection that `session` opened."""
         self._settings = settings
         self._say = say
         self._meter = meter
@@ -315,6 +319,13 @@ class Change:
         """Drop the second vectors."""
         drop = partial(self._connection.execute, "select memory_plugin._reembed_drop()")
         waiting.hold(self._connection, self._settings, f"{_RECORDS}, {_SPARE}", drop)
+
+
+@contextmanager
+def session(settings: Settings) -> Iterator[Connection]:
+    """Open the connection of a Change, which sets it up in its own way."""
+    with store.session(settings, "reembed", autocommit=True) as connection, set_back(connection, _OF_SESSION):
+        yield connection
 
 
 @contextmanager

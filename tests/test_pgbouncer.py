@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import psycopg
@@ -13,7 +14,7 @@ import test_contract_memories
 import test_contract_namespaces
 import test_contract_search
 from doors import Contract, HttpDoor
-from fixtures.pgbouncer import Pooler
+from fixtures.pgbouncer import Pooler, set_in_sessions
 from fixtures.sidecars import PROGRAM, Sidecar, clean_env, running_sidecar
 from memory_plugin.thin_api.maintenance import Maintenance
 
@@ -76,6 +77,18 @@ def test_install_runs_through_it_and_again_and_verify_finds_no_difference(
         assert done.returncode == 0, done.stderr
     assert run("verify", **url).returncode == 0
     assert run("status", "--json", **url).returncode == 0
+
+
+@pytest.mark.parametrize("end", ["well", "failed"])
+def test_a_migration_outside_a_transaction_leaves_no_setting_behind_however_it_ends(
+    pooler: Pooler, empty_database: str, tmp_path: Path, end: str
+) -> None:
+    statement = "analyze memory_plugin.memory_records;" if end == "well" else "select 1 / 0;"
+    (tmp_path / "100_own.up.sql").write_text(f"-- memory-plugin: no-transaction\n{statement}\n")
+    name = dbname(empty_database)
+    done = run("install", DATABASE_URL=pooler.url(name), MEMORY_PLUGIN_MIGRATIONS_DIR=str(tmp_path))
+    assert done.returncode == (0 if end == "well" else 19), done.stderr
+    assert set_in_sessions(pooler, name) == []
 
 
 def test_many_installations_at_once_through_it_all_end_well(pooler: Pooler, empty_database: str) -> None:

@@ -17,6 +17,7 @@ import pytest
 from fixtures import embedding_service as service_module
 from fixtures.embedding_service import KEY, EmbeddingService, Reply, vector
 from fixtures.installing import MEMORY_PLUGIN, settings_for
+from fixtures.pgbouncer import Pooler, set_in_sessions
 from fixtures.sidecars import Sidecar, wait_until
 from memory_plugin.installer import api, cli, reembedding
 
@@ -491,3 +492,16 @@ def test_two_runs_at_once_are_one(database: str, filled: Connection, other: Embe
     said = program.communicate(timeout=60)[0]
     assert program.returncode == 0, said
     assert dimensions(filled) == {384: 300}
+
+
+def test_a_run_through_a_pooler_leaves_no_setting_behind(pooler: Pooler, database: str) -> None:
+    name = str(psycopg.conninfo.conninfo_to_dict(database)["dbname"])
+    done = subprocess.run(
+        [*MEMORY_PLUGIN, "reembed", "--finish", "--database-url", pooler.url(name)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "no change of the model is under way" in done.stderr
+    assert set_in_sessions(pooler, name) == []

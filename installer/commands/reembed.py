@@ -11,11 +11,10 @@ from memory_plugin.installer import options
 from memory_plugin.installer.commands.embedding import KEY
 from memory_plugin.installer.connect import Connection
 from memory_plugin.installer.errors import BadSettingError, UsageError
-from memory_plugin.installer.reembedding import Change, State, alone
+from memory_plugin.installer.reembedding import Change, State, alone, session
 from memory_plugin.installer.reembedding_wish import Wish
 from memory_plugin.installer.saying import say
 from memory_plugin.installer.settings import Settings
-from memory_plugin.installer.transfer import store
 from memory_plugin.installer.transfer.progress import meter
 
 _EPILOG = """\b
@@ -68,14 +67,14 @@ def command(
         raise click.UsageError("give --model and --dimensions, or --finish, or --abort")
     settings = options.settings(database_url=database_url)
     if finish or abort:
-        with alone(settings), store.session(settings, "reembed", autocommit=True) as connection:
+        with alone(settings), session(settings) as connection:
             _end(_change(settings, connection), finish=finish)
         return
     if model is None or dimensions is None:
         raise click.UsageError("--model and --dimensions go together")
     key = _key(key_file) if key_file else os.environ.get(KEY, "").strip() or None
     wish = Wish(model, dimensions, url, key, send_dimensions, text_prefix, query_prefix)
-    with alone(settings), store.session(settings, "reembed", autocommit=True) as connection:
+    with alone(settings), session(settings) as connection:
         _run(_change(settings, connection), wish, leave_refused=leave_refused)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,36 @@ def test_the_servers_log_never_shows_a_key(
 
 
 @pytest.mark.servers("full")
+def test_a_role_without_temporary_tables_is_refused_before_its_key_is_sent(
+    server: Server,
+    database: str,
+    conn: psycopg.Connection[Any],
+    embedding_service: EmbeddingService,
+    new_role: Callable[..., str],
+) -> None:
+    role = new_role(password="x")
+    conn.execute(f'grant memory_plugin_owner to "{role}"'.encode())
+    conn.execute(f'revoke temporary on database "{conn.info.dbname}" from public'.encode())
+    url = server.url(conn.info.dbname, user=role, password="x", tcp=not server.managed)
+    to = ("configure", "--url", embedding_service.url, "--model", "bag")
+    refused = embedding(url, *to)
+    assert (refused.returncode, refused.stderr.count("\n")) == (22, 1), refused.stderr
+    grant = refused.stderr.rpartition("run: ")[2].strip()
+    assert grant == f"grant temporary on database {conn.info.dbname} to {role}"
+    assert configured(conn) is None
+    change = [PROGRAM, "reembed", "--model", "bag", "--dimensions", "8", "--url", embedding_service.url]
+    environ = clean_env(MEMORY_PLUGIN_DATABASE_URL=url, MEMORY_PLUGIN_EMBEDDING_KEY=KEY)
+    done = subprocess.run(change, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "grant temporary" in done.stderr, KEY in done.stderr) == (22, True, False), done.stderr
+    assert embedding_service.requests == 0
+    # Without a key there is nothing to hide; and with the grant it goes.
+    assert embedding(url, *to, "--no-test", key="").returncode == 0
+    conn.execute(grant.encode())
+    assert embedding(url, *to).returncode == 0
+    assert configured(conn) == ("bag", KEY)
+
+
+@pytest.mark.servers("full")
 def test_who_may_read_all_data_reads_no_key(
     conn: psycopg.Connection[Any], embedding_service: EmbeddingService, new_role: Callable[..., str]
 ) -> None:
@@ -160,6 +191,25 @@ def test_who_may_read_all_data_reads_no_key(
     conn.execute(f'grant pg_read_all_data to "{role}"'.encode())
     conn.execute(f'set role "{role}"'.encode())
     assert conn.execute("select api_key from memory_plugin.embedding_provider").fetchall() == []
+
+
+@pytest.mark.servers("full")
+def test_a_service_is_tried_with_what_is_stored(
+    database: str, conn: psycopg.Connection[Any], embedding_service: EmbeddingService
+) -> None:
+    to = ("configure", "--url", embedding_service.url, "--model", "bag")
+    assert embedding(database, *to, "--timeout-ms", "100", "--max-characters", "100", "--no-test").returncode == 0
+
+    def late(service: EmbeddingService, texts: list[str], reply: Reply) -> Reply:
+        time.sleep(0.5)
+        return reply
+
+    embedding_service.behaviour = late
+    # The wait of a request is the default again, and long enough.
+    done = embedding(database, *to)
+    assert done.returncode == 0, done.stderr
+    stored = conn.execute("select timeout_ms, max_characters from memory_plugin.embedding_provider").fetchone()
+    assert stored == (30000, 16000)
 
 
 @pytest.mark.servers("full")

@@ -56,6 +56,13 @@ begin
     v_same_host := substring(v_wish.url from '^[a-z]+://[^/]+') = substring(v_former.url from '^[a-z]+://[^/]+');
     v_wish.api_key := nullif(coalesce(p_api_key, case when v_same_host then v_former.api_key end), '');
     v_wish.ca_certificate := nullif(coalesce(p_ca_certificate, case when v_same_host then v_former.ca_certificate end), '');
+    if p_slot = 'current' then
+        -- As configure_embedding() declares them; a change of the model goes on with the present ones.
+        v_former.batch_size := 64;
+        v_former.timeout_ms := 30000;
+        v_former.query_timeout_ms := 700;
+        v_former.max_characters := 16000;
+    end if;
     v_wish.batch_size := coalesce(p_batch_size, v_former.batch_size, 64);
     v_wish.timeout_ms := coalesce(p_timeout_ms, v_former.timeout_ms, 30000);
     v_wish.query_timeout_ms := coalesce(p_query_timeout_ms, v_former.query_timeout_ms, 700);
@@ -86,5 +93,5 @@ comment on function memory_plugin._embedding_wish(
     text, text, text, integer, text, integer, integer, integer, integer, boolean, text, text, text
 ) is
     'The row of embedding_provider that a wish for a provider comes to, its key included: what is not given is the '
-    'present one''s or the default; key and certificate are kept for the same server only, and dropped for an empty '
-    'text. Errors: MP001, MP002; 0A000 without PL/Python.';
+    'default, or for the next one the present one''s; key and certificate are kept for the same server only, and '
+    'dropped for an empty text. Errors: MP001, MP002; 0A000 without PL/Python.';

@@ -145,7 +145,7 @@ class VerifyFailedError(InstallError):
     """The database is not as this program installs it."""
 
     exit_code = 23
-    default_hint = "run memory-plugin install, then memory-plugin verify"
+    default_hint = "run memory-plugin install, then memory-plugin verify, which says what to do about the rest"
 
 
 class EmbeddedServerError(InstallError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from memory_plugin.installer import plpython, sources, statements
 from memory_plugin.installer.sources import Sources
@@ -53,6 +53,8 @@ class Inventory:
     """(table, column) of the columns that came after the first shape."""
     functions: tuple[Function, ...]
     triggers: frozenset[str] = frozenset()
+    made_by: Mapping[str, str] = field(default_factory=dict)
+    """The migration whose text makes an index, a type or a trigger, by its name."""
 
 
 def read(source: Sources, placeholders: Mapping[str, str]) -> Inventory:
@@ -60,16 +62,18 @@ def read(source: Sources, placeholders: Mapping[str, str]) -> Inventory:
     tables, types, indexes = {"schema_migrations"}, set[str](), set[str]()
     columns: set[tuple[str, str]] = set()
     triggers: set[str] = set()
+    made_by: dict[str, str] = {}
     for migration in source.own:
         for statement in statements.split(statements.without_comments(migration.text)):
             dropped = set(_DROP.findall(statement)) | set(_USING_INDEX.findall(statement))
             tables, types, indexes = tables - dropped, types - dropped, indexes - dropped
             tables |= set(_CREATE_TABLE.findall(statement))
-            types |= set(_CREATE_TYPE.findall(statement))
-            indexes |= set(_CREATE_INDEX.findall(statement))
-            triggers |= set(_CREATE_TRIGGER.findall(statement))
+            new_types, new_indexes = _CREATE_TYPE.findall(statement), _CREATE_INDEX.findall(statement)
+            new_triggers = _CREATE_TRIGGER.findall(statement)
             if _FORMAT_TRIGGER.search(statement):
-                triggers |= set(_TRIGGER_PAIR.findall(statement))
+                new_triggers += _TRIGGER_PAIR.findall(statement)
+            types, indexes, triggers = types.union(new_types), indexes.union(new_indexes), triggers.union(new_triggers)
+            made_by |= dict.fromkeys((*new_types, *new_indexes, *new_triggers), migration.name)
             for table in _ALTER_TABLE.findall(statement)[:1]:
                 columns |= {(table, column) for column in _ADD_COLUMN.findall(statement)}
                 columns -= {(table, column) for column in _DROP_COLUMN.findall(statement)}
@@ -85,6 +89,7 @@ def read(source: Sources, placeholders: Mapping[str, str]) -> Inventory:
         frozenset(columns),
         tuple(functions),
         frozenset(triggers),
+        made_by,
     )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from memory_plugin.installer import access_check, catalog, inventory
 from memory_plugin.installer.connect import Connection
@@ -15,6 +16,22 @@ from memory_plugin.installer.plan import Plan
 from memory_plugin.installer.shape import column_differences
 from memory_plugin.installer.sources import EXTRA, Sources
 
+_INSTALL = VerifyFailedError.default_hint
+_BACKUP = "restore a backup: memory-plugin install does not bring back tables, columns and keys"
+_STRANGER = "drop the functions that are not ours"
+_LANGUAGE = "install the package postgresql-plpython3-N on the server again"
+_AGAIN = "make {name} again with its statement in: memory-plugin render {migration}"
+_REFILL = "make {name} again and what it keeps true: Repair in docs/operations.md"
+_TELL = 5
+"""So many differences are told in one line, and so much advice."""
+
+
+class Difference(NamedTuple):
+    """One thing that differs, and what to do about it."""
+
+    line: str
+    advice: str = _INSTALL
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -24,12 +41,19 @@ class Verdict:
     warnings: tuple[str, ...]
     functions: int
     """Functions of ours that were compared."""
+    advice: tuple[str, ...] = ()
+    """What to do about the differences, in this order."""
 
     def require(self) -> None:
         """Raise exit 23 when anything differs."""
         if self.differences:
-            more = f" (and {len(self.differences) - 5} more)" if len(self.differences) > 5 else ""
-            raise VerifyFailedError("; ".join(self.differences[:5]) + more)
+            raise VerifyFailedError(_some(self.differences), hint=_some(self.advice))
+
+
+def _some(texts: tuple[str, ...]) -> str:
+    """Return the first of several texts, and how many there are more."""
+    more = f" (and {len(texts) - _TELL} more)" if len(texts) > _TELL else ""
+    return "; ".join(texts[:_TELL]) + more
 
 
 @dataclass(frozen=True)
@@ -46,68 +70,84 @@ class _Routine:
 def compare(connection: Connection, facts: Facts, plan: Plan, source: Sources) -> Verdict:
     """Return what differs; the connection's transaction is the one that facts were read in."""
     if facts.ledger is None:
-        return Verdict(("no store is installed: the schema memory_plugin has no ledger",), plan.warnings, 0)
+        line = "no store is installed: the schema memory_plugin has no ledger"
+        return Verdict((line,), plan.warnings, 0, (_INSTALL,))
     wanted = inventory.read(source, plan.placeholders)
     extras = any(row.name.startswith(EXTRA) for row in facts.ledger)
     routines = _routines(connection)
     with_plpython = bool(facts.plpython_functions)
     functions = (*wanted.functions, *(inventory.plpython_functions(plan.placeholders) if with_plpython else ()))
     differences = [
-        *(f"migration {migration.name} is not applied" for migration in plan.run),
+        *(Difference(f"migration {migration.name} is not applied") for migration in plan.run),
         *_relations(facts, wanted),
         *_indexes(connection, facts, wanted),
         *_triggers(connection, wanted),
         *_functions(routines, functions, exact=not extras),
     ]
     if facts.vector.installed is None:
-        differences.append("the extension vector is not installed")
+        differences.append(Difference("the extension vector is not installed", _BACKUP))
     access, doubts = access_check.compare(connection, source)
-    differences += access
+    differences += [Difference(line) for line in access]
     warnings = [*plan.warnings, *doubts]
     if with_plpython and facts.plpython.available is None:
-        differences.append("PL/Python functions are there, and plpython3u is no longer installed on the server")
+        line = "PL/Python functions are there, and plpython3u is no longer installed on the server"
+        differences.append(Difference(line, _LANGUAGE))
     elif plan.plpython == "apply" and not with_plpython:
         warnings.append("plpython3u can be had, and the PL/Python functions are not applied: run memory-plugin install")
-    return Verdict(tuple(differences), tuple(warnings), len(functions))
+    # A migration to come may make what is missing; where functions are missing too, it is because of what they use.
+    advice = [] if plan.run else [found.advice for found in differences if found.advice != _INSTALL]
+    if len(advice) < len(differences):
+        advice.append(_INSTALL)
+    return Verdict(
+        tuple(found.line for found in differences), tuple(warnings), len(functions), tuple(dict.fromkeys(advice))
+    )
 
 
-def _relations(facts: Facts, wanted: Inventory) -> Iterable[str]:
-    """Yield missing tables, types and columns."""
+def _relations(facts: Facts, wanted: Inventory) -> Iterator[Difference]:
+    """Yield missing tables, types, columns and primary keys."""
     present = {table.name for table in facts.tables}
-    yield from (f"table {name} is missing" for name in sorted(wanted.tables - present))
-    yield from (f"type {name} is missing" for name in sorted(wanted.types - set(facts.types)))
+    for name in sorted(wanted.tables - present):
+        yield Difference(f"table {name} is missing", _BACKUP)
+    for name in sorted(wanted.types - set(facts.types)):
+        yield Difference(f"type {name} is missing", _AGAIN.format(name=name, migration=wanted.made_by[name]))
     for name in TABLES:
         table = facts.table(name)
         if table is not None:
-            yield from (f"{words} is missing" for words in column_differences(table))
+            yield from (Difference(f"{words} is missing", _BACKUP) for words in column_differences(table))
     for table_name, column in sorted(wanted.added_columns):
         table = facts.table(table_name)
         if table is not None and table.column(column) is None:
-            yield f"column {table_name}.{column} is missing"
+            yield Difference(f"column {table_name}.{column} is missing", _BACKUP)
     records = facts.table("memory_records")
-    yield from (
-        f"the primary key of {table.name} is missing"
-        for table in facts.tables
-        if table.name in wanted.tables and not table.primary_key and table is not records
-    )
+    for table in facts.tables:
+        if table.name in wanted.tables and not table.primary_key and table is not records:
+            yield Difference(f"the primary key of {table.name} is missing", _BACKUP)
     if records is not None and records.primary_key != ("namespace", "id"):
-        yield f"the primary key of memory_records is ({', '.join(records.primary_key)}), not (namespace, id)"
+        keys = ", ".join(records.primary_key)
+        yield Difference(f"the primary key of memory_records is ({keys}), not (namespace, id)", _BACKUP)
 
 
-def _indexes(connection: Connection, facts: Facts, wanted: Inventory) -> Iterable[str]:
+def _indexes(connection: Connection, facts: Facts, wanted: Inventory) -> Iterator[Difference]:
     """Yield missing and unfinished indexes."""
     present = {str(row[0]) for row in connection.execute(catalog.INDEXES).fetchall()}
-    yield from (f"index {name} is missing" for name in sorted(wanted.indexes - present))
-    yield from (f"index {name} is unfinished (invalid)" for name in facts.invalid_indexes)
+    for name in sorted(wanted.indexes - present):
+        advice = _AGAIN.format(name=name, migration=wanted.made_by[name])
+        yield Difference(f"index {name} is missing", advice)
+    for name in facts.invalid_indexes:
+        advice = f"drop index concurrently memory_plugin.{name}"
+        if name in wanted.indexes:
+            advice += ", and " + _AGAIN.format(name=name, migration=wanted.made_by[name])
+        yield Difference(f"index {name} is unfinished (invalid)", advice)
 
 
-def _triggers(connection: Connection, wanted: Inventory) -> Iterable[str]:
+def _triggers(connection: Connection, wanted: Inventory) -> Iterator[Difference]:
     """Yield triggers without which a copy falls behind what it copies."""
     present = {str(row[0]) for row in connection.execute(catalog.TRIGGERS).fetchall()}
-    yield from (f"trigger {name} is missing or disabled" for name in sorted(wanted.triggers - present))
+    for name in sorted(wanted.triggers - present):
+        yield Difference(f"trigger {name} is missing or disabled", _REFILL.format(name=name))
 
 
-def _functions(routines: list[_Routine], wanted: tuple[Function, ...], *, exact: bool) -> Iterable[str]:
+def _functions(routines: list[_Routine], wanted: tuple[Function, ...], *, exact: bool) -> Iterator[Difference]:
     """Yield functions that are missing, changed, unpinned or not ours."""
     there: dict[str, list[_Routine]] = defaultdict(list)
     for routine in routines:
@@ -118,18 +158,19 @@ def _functions(routines: list[_Routine], wanted: tuple[Function, ...], *, exact:
     for name, declared in sorted(ours.items()):
         found = there.get(name, [])
         if not found:
-            yield f"function {name} is missing"
+            yield Difference(f"function {name} is missing")
         elif len(found) != len(declared):
             signatures = ", ".join(routine.signature for routine in found)
-            yield f"function {name} is there {len(found)} times, not {len(declared)}: {signatures}"
+            line = f"function {name} is there {len(found)} times, not {len(declared)}: {signatures}"
+            yield Difference(line, _STRANGER)
         else:
             if Counter(r.body for r in found) != Counter(f.body for f in declared if f.body is not None):
-                yield f"function {name} has another body"
+                yield Difference(f"function {name} has another body")
             if Counter(r.search_path for r in found) != Counter(f.search_path for f in declared):
-                yield f"function {name} has another search_path"
+                yield Difference(f"function {name} has another search_path")
     if exact:
         strangers = sorted(routine.signature for name, found in there.items() if name not in ours for routine in found)
-        yield from (f"function {signature} is not ours" for signature in strangers)
+        yield from (Difference(f"function {signature} is not ours", _STRANGER) for signature in strangers)
 
 
 def _routines(connection: Connection) -> list[_Routine]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from fixtures.installing import install, make_earlier_shape, make_vector, members, rows, settings_for
+from fixtures.installing import connected, install, make_earlier_shape, make_vector, members, rows, settings_for
 from fixtures.server import Server
-from memory_plugin.installer import api
+from memory_plugin.installer import api, cli, statements
 from memory_plugin.installer.errors import InstallError
 
 HEALTH = "create or replace function memory_plugin.v1_health() returns json language sql stable security definer"
@@ -102,6 +104,14 @@ def differences_without(url: str, takes: str, brings: str) -> tuple[str, ...]:
     rows(url, takes)
     found = api.verify_store(settings_for(url)).differences
     rows(url, brings)
+    return found
+
+
+def repair(trigger: str) -> str:
+    """Return the lines of docs/operations.md that bring a trigger back."""
+    guide = (Path(__file__).parent.parent / "docs" / "operations.md").read_text()
+    text = guide.split("\n## Repair\n")[1].split("\n## ")[0]
+    (found,) = [block for block in re.findall(r"```sql\n(.*?)```", text, re.DOTALL) if f" {trigger} on " in block]
     return found
 
 
@@ -225,3 +235,108 @@ def test_a_role_that_may_not_read_the_ledger_is_told_so(
         api.status(settings_for(url))
     assert caught.value.exit_code == 22
     assert "permission denied" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        "memory_records_mirror_vector",
+        "memory_records_empty_vectors",
+        "memory_records_mirror_length",
+        "memory_records_change_length",
+        "memory_records_empty_lengths",
+    ],
+)
+@pytest.mark.servers("any")
+def test_the_guide_brings_a_trigger_back_and_what_it_keeps_true(database: str, trigger: str) -> None:
+    schema = rows(database, "select extnamespace::regnamespace::text from pg_extension where extname = 'vector'")[0][0]
+    embedding = f"('[1' || repeat(',1', 1535) || ']')::{schema}.vector"
+    commit = f"select memory_plugin.commit_memory('team:a', %s, embedding => {embedding})"
+    with connected(database) as connection:
+        connection.execute(commit.encode(), ["an apple"])
+        connection.execute("insert into memory_plugin.redaction_patterns (kind, pattern) values ('x', 'XX[0-9]{8}')")
+        connection.execute(f"alter table memory_plugin.memory_records disable trigger {trigger}".encode())
+        # What was written meanwhile is in no copy, and what was changed and deleted still is as it was.
+        connection.execute(commit.encode(), ["a pear of two trees"])
+        connection.execute(
+            "update memory_plugin.memory_records set content = 'two green apples', expires_at = 'infinity'"
+        )
+        connection.execute("delete from memory_plugin.memory_records where content = 'a pear of two trees'")
+    verdict = api.verify_store(settings_for(database))
+    assert verdict.advice == (f"make {trigger} again and what it keeps true: Repair in docs/operations.md",)
+    with connected(database) as connection:
+        connection.execute(repair(trigger).encode())
+    install(database)
+    assert api.verify_store(settings_for(database)).differences == ()
+    for copy, wanted in (("vectors", "r.embedding is not null"), ("lengths", "true")):
+        query = (
+            "select count(*) from (select namespace, id, expires_at from memory_plugin.memory_records as r "
+            f"where {wanted}"
+            f" except select namespace, id, expires_at from memory_plugin.memory_{copy}) as lacking"
+        )
+        assert rows(database, query) == [(0,)]
+    words = "select l.words, memory_plugin._lexical_length(r.content_tsv) from memory_plugin.memory_lengths as l "
+    for kept, counted in rows(database, words + "join memory_plugin.memory_records as r using (namespace, id)"):
+        assert kept == counted
+    assert rows(database, "select count(*) from memory_plugin.memory_vectors") == rows(
+        database, "select count(*) from memory_plugin.memory_records"
+    )
+
+
+@pytest.mark.servers("any")
+def test_the_guide_brings_the_trigger_of_redaction_patterns_back(database: str) -> None:
+    before = "select expression from memory_plugin.redaction_patterns"
+    rows(database, "insert into memory_plugin.redaction_patterns (kind, pattern) values ('x', 'XX[0-9]{8}')")
+    kept = rows(database, before)
+    rows(database, "drop trigger redaction_patterns_compile on memory_plugin.redaction_patterns")
+    rows(database, "update memory_plugin.redaction_patterns set expression = 'odd'")
+    with connected(database) as connection:
+        connection.execute(repair("redaction_patterns_compile").encode())
+    assert rows(database, before) == kept
+    assert api.verify_store(settings_for(database)).differences == ()
+
+
+@pytest.mark.servers("any")
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "drop index memory_plugin.memory_records_listing",
+        "drop index memory_plugin.memory_vectors_embedding",
+        f"update pg_index set indisvalid = false where indexrelid = '{LISTING}'::regclass",
+        "drop type memory_plugin.memory cascade",
+        "drop type memory_plugin._lexical_plan cascade",
+    ],
+)
+def test_what_verify_says_brings_an_index_or_a_type_back(
+    database: str, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    rows(database, damage)
+    verdict = api.verify_store(settings_for(database))
+    with pytest.raises(InstallError) as caught:
+        verdict.require()
+    assert all(advice in caught.value.line for advice in verdict.advice)
+    drop = re.search(r"drop index concurrently \S+(?=,)", caught.value.line)
+    if drop:
+        rows(database, drop.group())
+    (told,) = re.findall(r"make (\w+) again with its statement in: memory-plugin render (\w+)", caught.value.line)
+    name, migration = told
+    schema = rows(database, "select extnamespace::regnamespace::text from pg_extension where extname = 'vector'")[0][0]
+    assert cli.run(["render", migration, "--vector-schema", schema]) == 0
+    found = [
+        statement
+        for statement in statements.split(capsys.readouterr().out)
+        if re.search(rf"\bcreate (type|index) .*\b{name}\b", statement)
+    ]
+    assert len(found) == 1
+    rows(database, found[0])
+    install(database)
+    assert api.verify_store(settings_for(database)).differences == ()
+
+
+@pytest.mark.servers("any")
+def test_what_only_a_backup_brings_back_is_said_to(database: str) -> None:
+    rows(database, "alter table memory_plugin.memory_records drop column propagation")
+    with pytest.raises(InstallError) as caught:
+        api.verify_store(settings_for(database)).require()
+    assert "restore a backup" in caught.value.line
+    assert "run memory-plugin install" not in caught.value.line

@@ -30,9 +30,24 @@ def whole(source: Sources, placeholders: Mapping[str, str], *, with_plpython: bo
 
 def one(source: Sources, name: str, placeholders: Mapping[str, str]) -> str:
     """Return the script for a single migration, chosen by its name or number."""
+    return f"\\set ON_ERROR_STOP on\n\n{_migration(_chosen(source, name), placeholders)}\n"
+
+
+def down(source: Sources, name: str, placeholders: Mapping[str, str]) -> str:
+    """Return the script that undoes a single migration, chosen by its name or number."""
+    migration = _chosen(source, name)
+    if migration.name not in source.downs:
+        raise UsageError(f"the migration {migration.name} has no down file")
+    body = sources.render(source.downs[migration.name], placeholders, f"{migration.name}.down.sql").strip()
+    path = "set local search_path = pg_catalog, pg_temp;"
+    return f"\\set ON_ERROR_STOP on\n\n-- undo {migration.name}\n{_begin()}\n{path}\n{body}\ncommit;\n"
+
+
+def _chosen(source: Sources, name: str) -> Migration:
+    """Return the migration of that name or number."""
     for migration in source.migrations:
         if name in (migration.name, f"{migration.number:03}"):
-            return f"\\set ON_ERROR_STOP on\n\n{_migration(migration, placeholders)}\n"
+            return migration
     known = ", ".join(migration.name for migration in source.migrations)
     raise UsageError(f"there is no migration {name}", hint=f"there are: {known}")
 

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
@@ -60,6 +60,8 @@ class Sources:
     """True when an operator's own folder of migrations was given."""
     access: str = ""
     """Who may do what, applied after the functions."""
+    downs: Mapping[str, str] = field(default_factory=dict)
+    """What undoes a migration, by its name; the installer itself never does."""
 
     @property
     def own(self) -> tuple[Migration, ...]:
@@ -70,8 +72,9 @@ class Sources:
 def load(extra_dir: Path | None = None, root: Path | None = None) -> Sources:
     """Read the package's SQL (or the SQL under root) and an operator's own migrations, which come last."""
     base = resources.files("memory_plugin.sql") if root is None else root
-    found = _migrations(_files(base / "migrations"), prefix="")
-    extras = () if extra_dir is None else _migrations(_files(extra_dir), prefix=EXTRA)
+    files = _files(base / "migrations")
+    extra_files = {} if extra_dir is None else _files(extra_dir)
+    found, extras = _migrations(files, prefix=""), _migrations(extra_files, prefix=EXTRA)
     functions = _files(base / "functions")
     retired = functions.pop("_retired.sql", b"").decode()
     return Sources(
@@ -83,6 +86,7 @@ def load(extra_dir: Path | None = None, root: Path | None = None) -> Sources:
         ),
         access=(base / "access.sql").read_text(),
         extra_dir=extra_dir is not None,
+        downs={**_downs(files, prefix=""), **_downs(extra_files, prefix=EXTRA)},
     )
 
 
@@ -122,6 +126,16 @@ def _files(folder: object) -> dict[str, bytes]:
         return {entry.name: entry.read_bytes() for entry in entries if entry.name.endswith(".sql")}
     except OSError as error:
         raise BadSettingError(f"cannot read the SQL files of {folder}: {error.strerror}") from None
+
+
+def _downs(files: Mapping[str, bytes], prefix: str) -> dict[str, str]:
+    """Return the down files by the name of the migration that they undo."""
+    ending = ".down.sql"
+    return {
+        prefix + name.removesuffix(ending): content.decode(errors="replace")
+        for name, content in files.items()
+        if name.endswith(ending)
+    }
 
 
 def _migrations(files: Mapping[str, bytes], prefix: str) -> tuple[Migration, ...]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from fixtures.installing import MIGRATIONS, connected, install, rows
-from memory_plugin.installer import sources
+from fixtures.installing import MIGRATIONS, connected, install, psql, rows
+from fixtures.server import Server
+from memory_plugin.installer import cli
 
 DOWNS = sorted((path.name for path in MIGRATIONS.glob("*.down.sql")), reverse=True)
-FILLED = {"extschema:vector": "memory_plugin", "dimensions": "1536", "text_search_config": "english"}
 
 
 def functions_of_ours(url: str) -> list[str]:
@@ -27,7 +29,13 @@ def test_every_migration_has_a_down_file() -> None:
 
 
 @pytest.mark.parametrize("keep", range(1, len(DOWNS)))
-def test_migrations_can_be_undone_one_by_one_and_done_again(database: str, keep: int) -> None:
+def test_migrations_can_be_undone_one_by_one_and_done_again(
+    server: Server, database: str, keep: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in DOWNS[: len(DOWNS) - keep]:
+        assert cli.run(["render", "--down", name.removesuffix(".down.sql")]) == 0
+    file = tmp_path / "downs.sql"
+    file.write_text(capsys.readouterr().out)
     with connected(database) as connection:
         connection.execute("select memory_plugin.commit_memory('team:a', 'an apple')")
         before = connection.execute("select name from memory_plugin.schema_migrations order by 1").fetchall()
@@ -35,12 +43,28 @@ def test_migrations_can_be_undone_one_by_one_and_done_again(database: str, keep:
         connection.execute("drop policy memory_plugin_reader on memory_plugin.memory_records")
         for signature in functions_of_ours(database):
             connection.execute(f"drop routine if exists {signature} cascade")  # type: ignore[arg-type]
-        for name in DOWNS[: len(DOWNS) - keep]:
-            text = sources.render((MIGRATIONS / name).read_text(), FILLED, name)
-            connection.execute(text)  # type: ignore[arg-type]
+        done = psql(server, database, file)
+        assert done.returncode == 0, done.stderr
         left = connection.execute("select count(*) from memory_plugin.schema_migrations").fetchone()
         assert left == (keep,)
     install(database)
     assert rows(database, "select name from memory_plugin.schema_migrations order by 1") == before
     kept = [("an apple",)] if keep > 1 else []
     assert rows(database, "select content from memory_plugin.search(array['team:a'])") == kept
+
+
+def test_what_undoes_everything_is_rendered_too(
+    server: Server, database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["render", "--down", "000"]) == 0
+    file = tmp_path / "down.sql"
+    file.write_text(capsys.readouterr().out)
+    done = psql(server, database, file)
+    assert done.returncode == 0, done.stderr
+    assert rows(database, "select to_regnamespace('memory_plugin')") == [(None,)]
+
+
+def test_a_down_file_there_is_not_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["render", "--down"]) == 2
+    assert cli.run(["render", "--down", "999"]) == 2
+    assert "there is no migration 999" in capsys.readouterr().err

@@ -9,9 +9,10 @@ import click
 from memory_plugin.installer import options, plan, script, sources
 
 _EPILOG = """\b
-Example:
+Examples:
   memory-plugin render --vector-schema public > store.sql
-  psql --no-psqlrc --file=store.sql app"""
+  psql --no-psqlrc --file=store.sql app
+  memory-plugin render --down 013"""
 
 
 @click.command(name="render", epilog=_EPILOG)
@@ -23,12 +24,15 @@ Example:
     metavar="NAME",
     help="Schema that holds pgvector, or is to hold it.",
 )
+@click.option("--down", is_flag=True, help="Print what undoes MIGRATION instead; newest first, see docs/operations.md.")
 @options.wishes
-def command(migration: str | None, vector_schema: str, **given: str | None) -> None:
+def command(migration: str | None, vector_schema: str, down: bool, **given: str | None) -> None:
     """Print the SQL that an installation runs, for psql; of one MIGRATION only if it is named.
 
     Does not connect. The PL/Python functions are in it with --plpython require.
     """
+    if down and migration is None:
+        raise click.UsageError("--down needs the MIGRATION that it is to undo")
     settings = options.settings(**given)
     source = sources.load(settings.migrations_dir)
     values = sources.placeholders(
@@ -37,7 +41,7 @@ def command(migration: str | None, vector_schema: str, **given: str | None) -> N
         settings.text_search_config or plan.DEFAULT_TEXT_SEARCH_CONFIG,
     )
     if migration is not None:
-        click.echo(script.one(source, migration, values), nl=False)
+        click.echo((script.down if down else script.one)(source, migration, values), nl=False)
     else:
         click.echo(script.whole(source, values, with_plpython=settings.plpython == "require"), nl=False)
 

@@ -76,6 +76,23 @@ def test_without_the_token_every_route_but_health_is_401_and_changes_nothing(
             assert answer.headers["x-request-id"]
 
 
+def test_without_the_token_no_path_or_method_is_told(guarded: Sidecar) -> None:
+    for method, path, known in (
+        ("GET", "/v1/nothing", 404),
+        ("GET", "/", 404),
+        ("GET", "/v1/search", 405),
+        ("PUT", "/metrics", 405),
+        ("POST", "/v1/health", 405),
+        ("GET", "/v1/health/", 404),
+    ):
+        for authorization in (None, b"Bearer " + b"x" * 30):
+            answer = ask(guarded, method, path, b"", authorization)
+            assert (answer.status, answer.json["code"]) == (401, "unauthorized"), path
+            assert "allow" not in answer.headers
+            assert answer.headers["www-authenticate"] == 'Bearer realm="memory-plugin"'
+        assert ask(guarded, method, path, b"", f"Bearer {TOKEN}".encode()).status == known
+
+
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
 def test_with_the_token_a_whole_life_is_served(guarded: Sidecar, namespace: str, scheme: str) -> None:
     headers = {"Authorization": f"{scheme} {TOKEN}"}

@@ -112,7 +112,12 @@ class Application:
         request_id = given if given and _REQUEST_ID.fullmatch(given) else f"{self._prefix}-{next(self._numbers):x}"
         route: Route | None = None
         try:
-            route, name = _route(environ)
+            try:
+                route, name = _route(environ)
+            except RefusedError:
+                # Without the token it is not told which paths there are.
+                self._gate.check(environ)
+                raise
             if route is not HEALTH:
                 self._gate.check(environ)
             line, body = self._answer(route, name, environ, arrived)

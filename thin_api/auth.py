@@ -1,4 +1,4 @@
-"""The optional bearer token: with one set, a request without it is 401 before anything else is looked at.
+"""The optional bearer token: with one set, a request without it is 401, whatever else is wrong with it.
 
 /v1/health stays open, with or without a token: the platform's health gate and load balancers ask it, and it tells no
 more than a version and what the store can do.

@@ -20,10 +20,11 @@ Fetch = Callable[[dict[str, Any], Sequence[str]], Any]
 # The same, with the seconds it may take.
 FetchWithin = Callable[[dict[str, Any], Sequence[str], float], Any]
 
-_CLAIM = "select * from memory_plugin._reembed_claim($1)", ["integer"]
+# Types by their full names: a procedure that commits cannot pin a path, and the caller's may lead anywhere.
+_CLAIM = "select * from memory_plugin._reembed_claim($1)", ["pg_catalog.int4"]
 _SETTLE = (
     "select memory_plugin._reembed_settle($1, $2, $3, $4, $5, $6) as stored",
-    ["uuid", "text[]", "uuid[]", "text[]", "text[]", "text"],
+    [f"pg_catalog.{kind}" for kind in "uuid text[] uuid[] text[] text[] text".split()],
 )
 
 

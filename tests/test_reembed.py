@@ -20,6 +20,7 @@ from fixtures.installing import MEMORY_PLUGIN, settings_for
 from fixtures.pgbouncer import Pooler, set_in_sessions
 from fixtures.sidecars import Sidecar, wait_until
 from memory_plugin.installer import api, cli, reembedding
+from memory_plugin.installer.reembedding_wish import Wish
 
 pytestmark = pytest.mark.servers("full")
 Connection = psycopg.Connection[Any]
@@ -294,6 +295,20 @@ def test_what_is_written_up_to_the_swap_is_fetched_while_writers_wait_unless_the
         # Without a further call: nobody but the swap could have fetched it.
         assert dimensions(filled) == {384: 300 + more.committed}
         assert copies(filled) == (300 + more.committed,) * 2
+
+
+def test_a_batch_means_its_own_types_whatever_the_callers_path_leads_to(
+    database: str, filled: Connection, other: EmbeddingService
+) -> None:
+    settings = settings_for(database)
+    with reembedding.session(settings) as connection:
+        change = reembedding.Change(settings, lambda line: None, lambda total: None, connection)
+        change.start(Wish("second", 384, other.url, KEY))
+    for name in ("uuid", "text", "int4"):
+        filled.execute(f"create domain public.{name} as integer check (value > 10)".encode())
+    filled.execute("set search_path = public, memory_plugin, pg_catalog")
+    (told,) = filled.execute("call memory_plugin._reembed_batch(10, false, null)").fetchone() or ({},)
+    assert (told["stored"], told["problem"]) == (10, None)
 
 
 def test_back_from_the_middle_and_from_behind_the_swap(

@@ -116,3 +116,16 @@ def test_a_shadowing_object_changes_nothing(conn: psycopg.Connection[Any], names
     assert found.fetchall() == [("the true row",)]
     with pytest.raises(psycopg.Error, match="namespaces must match"):
         conn.execute("select memory_plugin.search(array['x'])")
+
+
+def test_the_triggers_of_both_copies_of_the_vectors_are_one_word_by_word(conn: psycopg.Connection[Any]) -> None:
+    query = "select prosrc, proconfig from pg_proc where oid = to_regproc(%s)"
+    first, spare = (
+        conn.execute(query, [f"memory_plugin.{name}"]).fetchall() for name in ("_mirror_vector", "_mirror_spare")
+    )
+    (body, settings), (spare_body, spare_settings) = first[0], spare[0]
+    renamed = body.replace("memory_vectors", "memory_vectors_spare")
+    for row in ("new", "old"):
+        renamed = renamed.replace(f"{row}.embedding", f"{row}.embedding_spare")
+    assert spare_body.split() == renamed.split()
+    assert spare_settings == settings

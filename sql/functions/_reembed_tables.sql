@@ -23,6 +23,8 @@ language plpgsql volatile parallel unsafe
 security definer
 set search_path = pg_catalog, memory_plugin, pg_temp
 set lock_timeout = '1s'
+-- As _mirror_vector(), of which this is a copy word by word: to choose the column by a name would cost every commit.
+set enable_seqscan = off
 as $function$
 begin
     if tg_op = 'TRUNCATE' then

@@ -170,11 +170,9 @@ select
         select pg_catalog.substr(setting, pg_catalog.length('search_path=') + 1)
         from pg_catalog.unnest(p.proconfig) as setting
         where setting like 'search\\_path=%'
-    ),
-    l.lanname
+    )
 from pg_catalog.pg_proc as p
 inner join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
-inner join pg_catalog.pg_language as l on l.oid = p.prolang
 where
     n.nspname = 'memory_plugin'
     and not exists (

@@ -63,7 +63,7 @@ def make(facts: Facts, source: Sources, settings: Settings, plpython_names: Sequ
     _check_server(facts)
     rows = {row.name: row for row in facts.ledger or ()}
     warnings = [*_check_ledger(rows, source)]
-    _check_schema(facts, source)
+    _check_schema(facts)
     adopt = _adoptable(facts, source, rows)
     run = tuple(m for m in source.migrations if m.name not in rows and m not in adopt)
     _check_rights(facts, run or adopt)
@@ -158,7 +158,7 @@ def _check_ledger(rows: dict[str, LedgerRow], source: Sources) -> list[str]:
     return warnings
 
 
-def _check_schema(facts: Facts, source: Sources) -> None:
+def _check_schema(facts: Facts) -> None:
     """Refuse a schema memory_plugin that someone else made for something else."""
     if facts.ledger is not None or not facts.schema_exists or any(facts.table(name) for name in TABLES):
         return

@@ -64,7 +64,6 @@ class _Routine:
     signature: str
     body: str
     search_path: tuple[str, ...]
-    language: str
 
 
 def compare(connection: Connection, facts: Facts, plan: Plan, source: Sources) -> Verdict:
@@ -176,6 +175,6 @@ def _functions(routines: list[_Routine], wanted: tuple[Function, ...], *, exact:
 def _routines(connection: Connection) -> list[_Routine]:
     """Read the functions in the schema, extension members left out."""
     return [
-        _Routine(str(name), str(signature), str(body), inventory.split_path(str(path or "")), str(language))
-        for name, signature, body, path, language in connection.execute(catalog.ROUTINES).fetchall()
+        _Routine(str(name), str(signature), str(body), inventory.split_path(str(path or "")))
+        for name, signature, body, path in connection.execute(catalog.ROUTINES).fetchall()
     ]

@@ -74,9 +74,7 @@ def command(
 def _serve(settings: Settings, psql_line: str) -> int:
     """Install, say where everything is, and serve."""
     api.install(settings, report=lambda line: say("install", line))
-    environ = sidecar.environment(os.environ, settings)
-    sidecar_settings = sidecar.settings_of(environ)
-    os.environ.update(MEMORY_PLUGIN_CONNINFO=environ["MEMORY_PLUGIN_CONNINFO"])
+    sidecar_settings = sidecar.settings_of(sidecar.environment(os.environ, settings))
     if not psql_line and settings.url_source != "--database-url":
         # Works as printed where the variables are set, and keeps the password out of the log.
         psql_line = 'psql "$(memory-plugin dsn --show-password)"'

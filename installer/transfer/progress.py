@@ -24,9 +24,6 @@ class Meter:
     stage: Callable[[str], None]
 
 
-SILENT = Meter(advance=lambda count: None, stage=lambda text: None)
-
-
 @contextmanager
 def meter(label: str, total: int | None, unit: str = "rows") -> Iterator[Meter]:
     """Yield a meter of a task; `unit` is rows or bytes, `total` is None where nobody knows it."""

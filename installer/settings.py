@@ -10,8 +10,8 @@ from typing import Any
 
 from memory_plugin.installer import dsn
 from memory_plugin.installer.errors import BadSettingError
+from memory_plugin.thin_api import settings as thin
 
-DEFAULT_LISTEN_ADDR = "127.0.0.1:9100"
 MAX_DIMENSIONS = 4000
 PLPYTHON_CHOICES = ("auto", "require", "off")
 _YES = frozenset({"1", "true", "yes", "on"})
@@ -30,7 +30,7 @@ class Settings:
     """True when the URL came from MEMORY_PLUGIN_DATABASE_URL, which is used as given."""
     url_source: str = ""
     """Which setting the URL came from: a variable's name, `--database-url`, or empty."""
-    listen_addr: str = DEFAULT_LISTEN_ADDR
+    listen_addr: str = thin.DEFAULT_LISTEN
     skip_migrate: bool = False
     migrations_dir: Path | None = None
     dimensions: int | None = None
@@ -82,7 +82,7 @@ def from_env(environ: Mapping[str, str], **overrides: Any) -> Settings:
         return variable, environ.get(variable, default).strip() or default
 
     values: dict[str, Any] = {
-        "listen_addr": _listen_addr(*pick("listen_addr", "MEMORY_PLUGIN_LISTEN_ADDR", DEFAULT_LISTEN_ADDR)),
+        "listen_addr": _listen_addr(*pick("listen_addr", "MEMORY_PLUGIN_LISTEN_ADDR", thin.DEFAULT_LISTEN)),
         "skip_migrate": _flag(*pick("skip_migrate", "MEMORY_PLUGIN_SKIP_MIGRATE", "")),
         "migrations_dir": _directory(*pick("migrations_dir", "MEMORY_PLUGIN_MIGRATIONS_DIR", "")),
         "dimensions": _dimensions(*pick("dimensions", "MEMORY_PLUGIN_DIMENSIONS", "")),
@@ -94,15 +94,10 @@ def from_env(environ: Mapping[str, str], **overrides: Any) -> Settings:
 
 
 def split_listen_addr(text: str) -> tuple[str, int]:
-    """Return host and port of `host:port`, `[v6]:port` or `:port` (every interface); raise ValueError otherwise."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
-        raise ValueError("must be HOST:PORT or :PORT, with a port from 1 to 65535")
-    bracketed = host.startswith("[") and host.endswith("]")
-    if (":" in host and not bracketed) or re.search(r"[\s/@]", host):
-        raise ValueError("must be HOST:PORT or :PORT, an IPv6 address in brackets")
+    """Return host and port of an address to listen on, as the sidecar reads it; raises ValueError."""
+    host, port = thin.listen_address(text)
     # Without a host the Go plugin listened on every interface, and deployments rely on it.
-    return (host[1:-1] if bracketed else host) or "0.0.0.0", int(port)  # noqa: S104
+    return host or "0.0.0.0", port  # noqa: S104
 
 
 def _database_url(environ: Mapping[str, str], option: str | None) -> tuple[str | None, bool, str]:
@@ -122,9 +117,9 @@ def _bad(source: str, value: str, rule: str) -> BadSettingError:
 
 def _listen_addr(source: str, value: str) -> str:
     try:
-        split_listen_addr(value)
-    except ValueError as error:
-        raise _bad(source, value, str(error)) from None
+        thin.listen_address(value)
+    except thin.SettingsError:
+        raise _bad(source, value, thin.LISTEN_RULE) from None
     return value
 
 

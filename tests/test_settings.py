@@ -9,6 +9,7 @@ import pytest
 from memory_plugin.installer import errors
 from memory_plugin.installer.errors import BadSettingError, InstallError
 from memory_plugin.installer.settings import Settings, from_env, split_listen_addr
+from memory_plugin.thin_api import settings as thin
 
 
 def test_nothing_set_gives_the_defaults() -> None:
@@ -96,6 +97,24 @@ def test_bad_value_is_refused_by_variable_and_rule(variable: str, value: str, ru
 )
 def test_listen_address_is_split(text: str, expected: tuple[str, int]) -> None:
     assert split_listen_addr(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["127.0.0.1:9100", ":1", "[::1]:1", "h:65535", "9100", "h:0", "::1:1", "[]:1", "[h:1", "h]:1", "[a]b]:1", "a[b:1",
+     "h h:1", "[h h]:1", "u@h:1", "http://h:1", "[u@h]:1", "h:000001", "h:٣"],
+)  # fmt: skip
+def test_what_the_sidecar_takes_for_an_address_the_installer_takes_too(text: str) -> None:
+    environ = {"DATABASE_URL": "postgres:///d", "MEMORY_PLUGIN_LISTEN_ADDR": text}
+    try:
+        sidecar = thin.from_env(environ)
+    except thin.SettingsError:
+        with pytest.raises(BadSettingError, match="MEMORY_PLUGIN_LISTEN_ADDR must be HOST:PORT"):
+            from_env(environ)
+        with pytest.raises(ValueError, match="HOST:PORT"):
+            split_listen_addr(text)
+    else:
+        assert split_listen_addr(from_env(environ).listen_addr) == (sidecar.host or "0.0.0.0", sidecar.port)
 
 
 def test_no_url_is_an_error_only_where_one_is_needed() -> None:

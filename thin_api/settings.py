@@ -15,6 +15,7 @@ from memory_plugin.thin_api.auth import RULE
 from memory_plugin.thin_api.log import FORMATS
 
 DEFAULT_LISTEN = "127.0.0.1:9100"
+LISTEN_RULE = "must be HOST:PORT or :PORT, with a port from 1 to 65535, an IPv6 address in brackets"
 DEFAULT_MAX_BODY = 1024 * 1024
 DEFAULT_POOL_SIZE = 8
 MAX_POOL_SIZE = 32
@@ -74,10 +75,10 @@ def from_env(environ: Mapping[str, str] = os.environ) -> Settings:
 
 
 def listen_address(text: str) -> tuple[str, int]:
-    """Split `host:port`, `:port` (every interface) or `[address]:port`."""
-    found = re.fullmatch(r"(?:\[([^\]]+)\]|([^:\[\]]*)):([0-9]{1,5})", text.strip())
+    """Split `host:port`, `:port` (every interface, "") or `[address]:port`, for both programs."""
+    found = re.fullmatch(r"(?:\[([^\]\s/@]+)\]|([^:\[\]\s/@]*)):([0-9]{1,5})", text.strip())
     if found is None or not 0 < int(found[3]) < 65536:
-        raise SettingsError(f"MEMORY_PLUGIN_LISTEN_ADDR must be host:port, not {text!r}")
+        raise SettingsError(f"MEMORY_PLUGIN_LISTEN_ADDR {LISTEN_RULE} (it is {text!r})")
     return found[1] or found[2], int(found[3])
 
 

@@ -10,4 +10,5 @@ pytest_plugins = (
     "fixtures.clock",
     "fixtures.reliability",
     "fixtures.embedding_service",
+    "fixtures.as_root",
 )

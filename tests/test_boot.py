@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from booting import ASK, SHOW, boot, children, here, sidecar_of
+from fixtures.as_root import as_root
 from fixtures.cluster import free_port
 from fixtures.server import Server
 from fixtures.sidecars import PROGRAM, clean_env, wait_until
@@ -286,7 +287,8 @@ def test_a_user_who_is_not_root_boots(server: Server, empty_database: str) -> No
     assert status == "200"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may open a PID namespace; the other tests run as any user")
+# Only root may open a PID namespace.
+@as_root
 def test_as_pid_1_orphans_are_reaped() -> None:
     # The shell leaves an orphan that ends at once; as PID 1 the boot inherits it.
     script = "(sh -c 'exit 3' & exec sleep 0.2) & sleep 1; ps -eo stat= | grep -c '^Z' || true"

@@ -19,11 +19,11 @@ from types import SimpleNamespace
 import psycopg
 import pytest
 
+from fixtures.as_root import as_root
 from memory_plugin.installer import cluster, embedded, pgprograms
 from memory_plugin.installer.errors import EmbeddedServerError
 
 VERSIONS = tuple(pgprograms.VERSIONS)
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="what is special about root can only be tried as root")
 
 # Starts a server, says where, and waits for its standard input to end; as another user when one is named.
 HOLDER = """

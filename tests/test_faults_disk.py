@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import subprocess
 import tempfile
@@ -14,6 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from fixtures.as_root import as_root
 from fixtures.cluster import DURABLE, cluster
 from fixtures.installing import install
 from fixtures.server import Server, ServerError, embedded_bin_dir, server_account
@@ -45,8 +45,6 @@ def own_server() -> Iterator[Server]:
 @pytest.fixture
 def disk() -> Iterator[Path]:
     """Return a small disk to fill."""
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount a small disk to fill")
     with small_disk(200) as folder:
         yield folder
 
@@ -66,6 +64,7 @@ def refusals(ledger: Ledger, more: int) -> None:
     wait_until(lambda: ledger.statuses.get(503, 0) > refused + more, "requests to be refused")
 
 
+@as_root
 def test_a_full_disk_of_the_tables_refuses_writes_quickly_and_loses_none(
     own_server: Server, disk: Path, tmp_path: Path
 ) -> None:
@@ -93,6 +92,7 @@ def test_a_full_disk_of_the_tables_refuses_writes_quickly_and_loses_none(
         own_server.execute("drop tablespace small")
 
 
+@as_root
 def test_a_full_disk_of_the_log_of_writes_loses_none_and_the_sidecar_is_back_by_itself(
     disk: Path, tmp_path: Path
 ) -> None:

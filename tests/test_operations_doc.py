@@ -50,6 +50,22 @@ def test_every_test_that_the_table_of_boots_names_is_there() -> None:
         assert set(named) <= defined
 
 
+def test_the_roles_are_told_what_access_sql_lists() -> None:
+    access = (ROOT / "sql" / "access.sql").read_text()
+    text = section("Roles")
+    rows = {line.split("|")[1].strip(" `"): line for line in text.splitlines() if line.startswith("| `")}
+    for role, listed in (("memory_plugin_reader", "v_reader"), ("memory_plugin_api", "v_owners")):
+        (found,) = re.findall(rf"{listed} constant name\[\] := array\[([^\]]*)\]", access)
+        names = [name for name in re.findall(r"'(\w+)'", found) if not name.startswith("_")]
+        assert names
+        assert all(f"`{name}`" in rows[role] for name in names)
+    secured = set(
+        re.findall(r"'memory_plugin\.(\w+)'::regclass", access.split("Row-level security")[1].split("$access$")[1])
+    )
+    sentence = text.split("Row-level security is forced on ")[1].split(". ")[0]
+    assert set(re.findall(r"`(\w+)`", sentence)) == secured
+
+
 def test_every_command_that_moves_data_and_each_of_its_options_is_told() -> None:
     text = section("Moving data in and out")
     context = click.Context(cli.group)

@@ -23,7 +23,7 @@ def statement_failure(
     ours = server_error(error, settings, what)
     if isinstance(ours, LockTimeoutError):
         waited = f"{what} waited {settings.lock_timeout_s:g} s"
-        return LockTimeoutError(f"{waited} for {watch.blockers or 'a holder that could not be asked for'}")
+        return LockTimeoutError(f"{waited} for {watch.blockers or 'an unidentified session'}")
     if isinstance(ours, MissingPrivilegeError | ServerUnreachableError):
         return ours
     return MigrationFailedError(ours.detail, hint=f"mend the cause and run this again: {kept}" if kept else None)

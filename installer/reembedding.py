@@ -1,6 +1,6 @@
 """Change the embedding model of a store that goes on serving: fill a second vector beside the first, then swap.
 
-Everything that was done is in the database, so a run that was killed is gone on with by the next one. Whatever needs a
+Everything that was done is in the database, so the next run resumes where a killed one stopped. Whatever needs a
 table for itself asks for it briefly and again, and waits outside the queue in between.
 """
 

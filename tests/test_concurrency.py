@@ -102,6 +102,21 @@ def test_commits_to_one_expired_namespace_all_survive_and_the_old_ones_do_not(
         )
 
 
+def test_those_who_let_a_namespace_expire_and_those_who_start_it_anew_do_not_wait_for_each_other(
+    shared_sidecar: Sidecar, new_namespace: Callable[[], str]
+) -> None:
+    name = new_namespace()
+    expired = {"kind": "team", "expires_at": "2020-01-01T00:00:00Z"}
+
+    def put(client: httpx.Client, number: int) -> None:
+        for turn in range(30):
+            body = expired if (number + turn) % 2 else {"kind": "team"}
+            answer = client.put(f"/v1/namespaces/{name}", json=body)
+            assert answer.status_code == 200, answer.text
+
+    at_once(shared_sidecar, put)
+
+
 def test_one_id_in_many_namespaces_is_as_many_memories(
     shared_sidecar: Sidecar, new_namespace: Callable[[], str]
 ) -> None:

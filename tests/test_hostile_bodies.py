@@ -161,6 +161,19 @@ def test_a_limit_is_a_whole_number_however_it_is_written(
     assert clean(answer, status).status == status
 
 
+@pytest.mark.parametrize("value", ["1e-400", "-1e-999", f"0.{'0' * 2000}1"])
+def test_a_number_next_to_nothing_is_zero(contract: Contract, value: str) -> None:
+    def asked(field: str) -> str:
+        return f'{{"namespaces":["workspace:a"],"query":"a b",{field}}}'
+
+    for field in (f'"min_score":{value}', '"diversity":1e-400', f'"weights":{{"lexical":{value},"semantic":1}}'):
+        clean(contract.search_body(asked(field)), 200)
+    message = clean(contract.search_body(asked(f'"recency_half_life":{value}')), 400).body["message"]
+    assert message.startswith("recency_half_life must be between")
+    message = clean(contract.search_body(asked(f'"offset":{value}')), 400).body["message"]
+    assert message == "offset must be an integer"
+
+
 @pytest.mark.parametrize("field", ["min_score", "recency_half_life", "weights"])
 @pytest.mark.parametrize("value", ["1e400", "-1e400", "1e-400", "9" * 5000, "1e999999999", "-0"])
 def test_numbers_of_any_size_in_a_search_are_clean(contract: Contract, watch: Watch, field: str, value: str) -> None:
@@ -178,6 +191,9 @@ def test_numbers_of_any_size_in_a_search_are_clean(contract: Contract, watch: Wa
         ("2030-01-01t00:00:00z", "2030-01-01T00:00:00.000000Z"),
         ("2030-01-01T00:00:00.1234567891Z", "2030-01-01T00:00:00.123457Z"),
         (f"2030-01-01T00:00:00.{'1' * 400}Z", "2030-01-01T00:00:00.111111Z"),
+        ("9999-12-31T23:59:59.999999999Z", "9999-12-31T23:59:59.999999Z"),
+        ("9999-12-31T23:59:59.9999995+00:00", "9999-12-31T23:59:59.999999Z"),
+        ("2030-01-01T00:00:59.999999999Z", "2030-01-01T00:01:00.000000Z"),
         ("2030-06-30T23:59:60+14:00", "2030-06-30T10:00:00.000000Z"),
         ("2096-02-29T12:00:00+05:45", "2096-02-29T06:15:00.000000Z"),
         ("2030-01-01T00:00:00-00:30", "2030-01-01T00:30:00.000000Z"),

@@ -63,7 +63,7 @@ def command(
 
     LOCAL goes to workspace:ID, TEAM to team:PARENT (its own id at the root), GLOBAL to org:ROOT, by public.workspaces.
     Ids, created_at and embeddings are kept. Safe to repeat and to interrupt: what is there already is left as it is,
-    save that an embedding which the source has got since is brought.
+    except that an embedding which the source has gained since then is added.
     """
     if dry_run and verify:
         raise click.UsageError("--dry-run and --verify exclude each other")
@@ -94,7 +94,7 @@ def _run(doors: Doors, earlier: Earlier, refused_file: Path, *, size: int, after
             if tally.last_id and not dry_run:
                 click.echo(
                     f"backfill: stopped; {tally.written} written so far are kept. "
-                    f"Run it again, or sooner done: --after {tally.last_id}",
+                    f"Run it again from the start, or continue from there with: --after {tally.last_id}",
                     err=True,
                 )
             raise

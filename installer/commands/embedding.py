@@ -44,7 +44,7 @@ def command() -> None:
 @click.option(
     "--ca-file", type=click.Path(dir_okay=False), help="Authorities to trust instead of the server's, in PEM."
 )
-@click.option("--force", is_flag=True, help="Also another model than that of the embeddings which are there.")
+@click.option("--force", is_flag=True, help="Allow a model other than the one that made the stored embeddings.")
 @click.option("--no-test", is_flag=True, help="Do not ask the service first; it may be down for now.")
 @options.as_json
 def configure(

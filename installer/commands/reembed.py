@@ -103,7 +103,7 @@ def _run(change: Change, wish: Wish, *, leave_refused: bool) -> None:
     if state is not None and (state.model, state.dimensions) != (wish.model, wish.dimensions):
         raise UsageError(
             f"a change to {_named(state)} is {'done' if state.stage == 'swapped' else 'under way'}",
-            hint="first: memory-plugin reembed --abort, or after its swap --finish",
+            hint="end that change first: memory-plugin reembed --abort, or --finish if it is done",
         )
     if state is None:
         state = change.start(wish)

@@ -123,7 +123,8 @@ begin
         raise exception using errcode = 'MP001', message = format('%s must be an integer', p_field);
     end if;
     v_number := _json_number(p_field, p_value);
-    if v_number <> trunc(v_number) then
+    -- What is next to nothing is no number of nothing.
+    if v_number <> trunc(v_number) or v_number = 0 and split_part(lower(p_value::text), 'e', 1) ~ '[1-9]' then
         raise exception using errcode = 'MP001', message = format('%s must be an integer', p_field);
     end if;
     if v_number not between p_min and p_max then

@@ -26,7 +26,7 @@ begin
         literal := case when v_item[1] !~ '^(\[|\\[dws])' then right(v_item[1], 1) end;
         class := v_item[1];
         if class ~ '\\[dws]-[^]]|-\\[dws]' then
-            raise exception using errcode = 'MP001', message = format('pattern holds a range that is none: %s', class);
+            raise exception using errcode = 'MP001', message = format('pattern contains an invalid range: %s', class);
         end if;
         fewest := case
             when v_item[2] is null or v_item[2] = '+' then 1

@@ -126,9 +126,16 @@ begin
         v_plan := _lexical_parse(v_query, false);
     end if;
     if v_answer.mode in ('semantic', 'hybrid') then
-        v_semantic := _semantic_allowed(
-            v_live, v_embedding, v_filter, v_pool, not v_fused and p_half_life is null, v_plan, v_answer.mode = 'hybrid'
-        );
+        if v_plan.required is null and v_plan.present is null and v_plan.absent is null then
+            v_semantic := _semantic_candidates(
+                v_live, v_embedding, v_filter, v_pool, not v_fused and p_half_life is null
+            );
+        else
+            v_semantic := _semantic_allowed(
+                v_live, v_embedding, v_filter, v_pool, not v_fused and p_half_life is null, v_plan,
+                v_answer.mode = 'hybrid'
+            );
+        end if;
         v_answer.candidates := v_answer.candidates + v_semantic.scored;
         v_answer.exact := v_answer.exact and v_semantic.exact;
         v_listed := greatest(v_listed, cardinality(v_semantic.candidates));

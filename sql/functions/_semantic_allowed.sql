@@ -9,19 +9,12 @@ set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 declare
     v_found record;
-    v_asked integer := p_limit;
+    v_asked integer;
     -- What must occur, the words find by themselves: only what they cannot find is looked for farther.
     v_once boolean;
     c_least constant integer := 100;
     c_most constant integer := 10000;
 begin
-    if p_plan.required is null and p_plan.present is null and p_plan.absent is null then
-        v_found := _semantic_candidates(p_namespaces, p_embedding, p_filter, p_limit, p_closely);
-        candidates := v_found.candidates;
-        scored := v_found.scored;
-        exact := v_found.exact;
-        return;
-    end if;
     v_once := p_beside and (p_plan.terms <> '{}' or p_plan.grams <> '{}')
         and (p_plan.present is not null or not ''::tsvector @@ p_plan.required);
     v_asked := greatest(p_limit, c_least);

@@ -353,6 +353,17 @@ def test_what_was_said_around_the_best_counts_where_it_is_asked_to(contract: Con
     assert contract.found([name], query="apple -may", weights={"neighbour": 1}) == [said[1], said[0], said[3]]
 
 
+def test_neighbours_of_copies_that_are_unlike_the_question_are_no_copies(contract: Contract) -> None:
+    name = contract.name()
+    for place in range(201):
+        contract.commit(name, f"the same {place}", embedding=towards(0))
+        contract.commit(name, f"the opposite {place}", embedding=towards(math.pi))
+    for fields in ({"weights": {"neighbour": 0.45}}, {"query": "nothing"}):
+        found = contract.search([name], embedding=towards(0), limit=100, explain=True, **fields).body["memories"]
+        assert all(memory["content"].startswith("the same") for memory in found)
+        assert all("lexical_rank" not in memory["explain"] for memory in found)
+
+
 def test_equal_scores_come_in_a_stable_order(contract: Contract) -> None:
     name = contract.name()
     for _ in range(8):

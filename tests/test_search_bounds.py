@@ -145,6 +145,48 @@ def test_beyond_a_bound_the_newest_of_every_namespace_are_read(conn: psycopg.Con
     assert told["exact"] is False
 
 
+def test_what_expired_takes_no_part_of_a_bound(conn: psycopg.Connection[Any]) -> None:
+    fill(conn, "custom:past", 30_000, "'note ' || i")
+    conn.execute("update memory_plugin.memory_records set expires_at = '2026-06-01' where namespace = 'custom:past'")
+    fill(conn, "custom:live", 19_000, "case when i = 1 then '中文 here' else 'note ' || i end")
+    found, told = answer(conn, "", namespaces=["custom:past", "custom:live"], query="中文")
+    assert (found, told["exact"], told["candidates"]) == (["中文 here"], True, 19_000)
+
+
+def test_all_of_a_bound_is_used(conn: psycopg.Connection[Any]) -> None:
+    sizes = {"custom:a": 200, "custom:b": 7_900, "custom:c": 12_600}
+    for name, size in sizes.items():
+        fill(conn, name, size, "'note ' || i")
+    ((each,),) = conn.execute("select memory_plugin._lexical_each(%s, 20000)", [list(sizes)]).fetchall()
+    assert each == 20_000 - 200 - 7_900
+    assert conn.execute("select memory_plugin._lexical_each(%s, 20700)", [list(sizes)]).fetchone() == (None,)
+    # All of one that is as large as the bound is read.
+    fill(conn, "custom:d", 20_000, "'文 ' || i")
+    assert answer(conn, "custom:d", query="文字")[1]["exact"] is True
+
+
+def test_one_character_in_the_newest_of_several_is_exact_only_where_all_were_looked_at(
+    conn: psycopg.Connection[Any],
+) -> None:
+    fill(conn, "custom:a", 120_000, "case when i = 10000 then 'zq' else 'ab' end")
+    fill(conn, "custom:b", 120_000, "case when i = 119999 then 'yq' else 'ab' end")
+    conn.execute(
+        "update memory_plugin.memory_records set created_at = created_at - interval '1 y' where namespace = 'custom:b'"
+    )
+    found, told = answer(conn, "", namespaces=["custom:a", "custom:b"], query="q", limit=1)
+    assert told["exact"] is (found == ["zq"])
+    assert answer(conn, "custom:a", query="q", limit=1)[1]["exact"] is True
+
+
+def test_a_condition_is_looked_for_so_far_in_all_together(conn: psycopg.Connection[Any]) -> None:
+    kind = "case when i = 1 then 'summary' else 'fact' end"
+    for name in ("custom:a", "custom:b"):
+        fill(conn, name, 120_000, "case when i = 1 then '中文' else 'note' end", kind=kind)
+    asked = {"query": "中文", "kinds": ["summary"]}
+    assert answer(conn, "", namespaces=["custom:a", "custom:b"], **asked)[0] == []
+    assert answer(conn, "custom:a", **asked)[0] == ["中文"]
+
+
 def test_an_arm_that_counts_for_nothing_is_not_asked(conn: psycopg.Connection[Any]) -> None:
     fill(conn, "custom:arms", 20, "'apple pie ' || i")
     embedding = [1.0] + [0.0] * 1535

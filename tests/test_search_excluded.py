@@ -63,6 +63,52 @@ def test_what_is_excluded_with_everything_else_leaves_nothing(fruit: Connection)
     assert (found, told["exact"]) == ([], True)
 
 
+def test_what_is_demanded_is_found_by_meaning_where_more_hold_it_than_words_can_list(conn: Connection) -> None:
+    texts = [("the error code that matters", 0.2)]
+    texts += [(f"error code seen at step {place}", 1.5) for place in range(450)]
+    texts += [(f"chat line {place}", 0.01) for place in range(250)]
+    for text, angle in texts:
+        conn.execute("select memory_plugin.commit_memory(%s, %s, embedding => %s)", [NAME, text, str(towards(angle))])
+    for weights in ({}, {"lexical": 0.01, "semantic": 0.99}, {"lexical": 0}):
+        found, _ = answer(conn, NAME, query='"error code"', embedding=towards(0), weights=weights, limit=100)
+        assert len(found) == 100
+        assert texts[0][0] in found
+        assert all("error code" in content for content in found)
+
+
+def test_where_nothing_is_left_the_answer_is_exact(conn: Connection) -> None:
+    for text in ("fox one", "fox two bar"):
+        conn.execute("select memory_plugin.commit_memory(%s, %s)", [NAME, text])
+    for asked in ({"query": "fox -bar"}, {"query": "fox"}, {"query": "fox", "kinds": ["summary"]}):
+        for weights in ({}, {"lexical": 0}):
+            assert answer(conn, NAME, embedding=towards(0), **asked, weights=weights)[1]["exact"] is True
+
+
+def test_what_is_behind_the_part_that_is_read_is_not_called_exact(conn: Connection) -> None:
+    conn.execute("select memory_plugin.commit_memory(%s, 'a fox', embedding => %s)", [NAME, str(towards(0))])
+    query = "zap " + " ".join(f"-w{place}" for place in range(800)) + " -fox"
+    for weights in ({}, {"lexical": 0}):
+        assert answer(conn, NAME, query=query, embedding=towards(0), weights=weights)[1]["exact"] is False
+
+
+@pytest.mark.parametrize("ways", [{}, {"embedding": towards(0)}])
+def test_a_phrase_of_stop_words_takes_no_letters_from_other_words(conn: Connection, ways: dict[str, Any]) -> None:
+    texts = ["walk into bed slowly", "walk and be, or not", "walk (to be) or not", "walk\nand two lines"]
+    for text in texts:
+        conn.execute(
+            "select memory_plugin.commit_memory(%s, %s, embedding => %s)",
+            [NAME, text, str(towards(0.1)) if ways else None],
+        )
+    found = {
+        query: set(answer(conn, NAME, query=query, **ways)[0]) for query in ('walk -"to be"', '"to be"', 'walk -" "')
+    }
+    assert found == {
+        'walk -"to be"': set(texts) - {texts[2]},
+        '"to be"': {texts[2]},
+        'walk -" "': set(texts),
+    }
+
+
 @pytest.mark.parametrize("ways", [{}, {"embedding": towards(0)}])
 def test_whatever_is_excluded_excludes_what_it_says_and_no_more(conn: Connection, ways: dict[str, Any]) -> None:
     texts = [

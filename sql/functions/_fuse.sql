@@ -63,6 +63,17 @@ begin
         where p_neighbour_weight > 0 and least(l.lexical_rank, l.semantic_rank) <= c_near
     ),
 
+    -- Either may be the one that was looked beside; of one moment, they may be at two distances.
+    pairs as materialized (
+        select p.namespace, p.one, p.other, min(p.away) as away
+        from (
+            select n.namespace, n.id as one, n.other, n.away from neighbours as n
+            union all
+            select n.namespace, n.other, n.id, n.away from neighbours as n
+        ) as p
+        group by p.namespace, p.one, p.other
+    ),
+
     pool as materialized (
         select
             k.namespace, k.id, max(k.lexical) as lexical, max(k.lexical_rank) as lexical_rank,
@@ -91,7 +102,7 @@ begin
         left join memory_vectors as v
             on p.namespace = v.namespace and v.id = case when v_copied and p.semantic is null then p.id end
         where (p_plan.required is null or r.content_tsv @@ p_plan.required)
-            and (p_plan.present is null or r.content ilike all (p_plan.present))
+            and (p_plan.present is null or r.content ~* all (p_plan.present))
             and (p_plan.absent is null or not r.content ~* p_plan.absent[1])
             and (p_filter.kinds is null or r.kind = any (p_filter.kinds))
             and (p_filter.sources is null or r.source = any (p_filter.sources))
@@ -156,7 +167,8 @@ begin
                 + p_semantic_weight * case
                     when m.semantic is null then 0
                     when m.nearest > m.farthest then greatest((m.semantic - m.farthest) / (m.nearest - m.farthest), 0)
-                    else 1
+                    when m.semantic >= m.farthest then 1
+                    else 0
                 end
             ) / (p_lexical_weight + p_semantic_weight) as own
         from (
@@ -174,9 +186,7 @@ begin
             f.namespace, f.id as key, f.id, 0 as away, f.own, f.lexical, f.lexical_rank, f.semantic, f.semantic_rank
         from fused as f
         union all
-        select n.namespace, n.other, n.id, n.away, null, null, null, null, null from neighbours as n
-        union all
-        select n.namespace, n.id, n.other, n.away, null, null, null, null, null from neighbours as n
+        select p.namespace, p.one, p.other, p.away, null, null, null, null, null from pairs as p
     ),
 
     lifted as (
@@ -198,8 +208,10 @@ begin
     select
         array_agg(
             row(
-                l.namespace, l.id, (l.own + p_neighbour_weight * l.beside) / (1 + p_neighbour_weight),
-                l.lexical, l.lexical_rank, l.semantic, l.semantic_rank, l.beside
+                l.namespace, l.id,
+                -- What is the same but for the last place is the same.
+                round((l.own + p_neighbour_weight * l.beside) / (1 + p_neighbour_weight) * 1e12) / 1e12,
+                case when p_lexical_weight > 0 then l.lexical end, l.lexical_rank, l.semantic, l.semantic_rank, l.beside
             )::_scored
         )
     into v_rows

@@ -17,7 +17,7 @@ begin
         from unnest(p_candidates) with ordinality as c (namespace, id, score, place)
         inner join memory_records as r on c.namespace = r.namespace and c.id = r.id
         where (p_plan.required is null or r.content_tsv @@ p_plan.required)
-            and (p_plan.present is null or r.content ilike all (p_plan.present))
+            and (p_plan.present is null or r.content ~* all (p_plan.present))
             and (p_plan.absent is null or not r.content ~* p_plan.absent[1])
     );
 end

@@ -10,13 +10,18 @@ set jit = off
 as $function$
 begin
     return (
-        select count(*) from (select from memory_records as r where r.namespace = any (p_namespaces) limit p_limit) as n
+        select count(*)
+        from (
+            select from memory_lengths as l
+            where l.namespace = any (p_namespaces) and (l.expires_at is null or l.expires_at > now())
+            limit p_limit
+        ) as n
     );
 end
 $function$;
 
 comment on function memory_plugin._lexical_rows(text[], integer) is
-    'How many memories the namespaces hold, up to p_limit.';
+    'How many live memories the namespaces hold, up to p_limit.';
 
 create or replace function memory_plugin._lexical_each(p_namespaces text[], p_most integer)
 returns integer
@@ -32,19 +37,23 @@ declare
     v_large text[] := p_namespaces;
     v_left integer := p_most;
     v_more integer;
-    v_enough boolean;
 begin
     if cardinality(p_namespaces) > 1 and _lexical_rows(p_namespaces, p_most + 1) <= p_most then
         return null;
     end if;
     -- What small namespaces leave goes to the others.
-    while cardinality(v_large) > 1 loop
+    for v_round in 1 .. 8 loop
+        exit when cardinality(v_large) = 1;
         with sized as materialized (
             select
                 n.name,
                 (
                     select count(*)
-                    from (select from memory_records as r where r.namespace = n.name limit v_each + 1) as counted
+                    from (
+                        select from memory_lengths as l
+                        where l.namespace = n.name and (l.expires_at is null or l.expires_at > now())
+                        limit v_each + 1
+                    ) as counted
                 ) as rows
             from unnest(v_large) as n (name)
         )
@@ -56,16 +65,15 @@ begin
         from sized as s;
         exit when v_large = '{}';
         v_more := v_left / cardinality(v_large);
-        v_enough := v_more < 1.5 * v_each;
-        v_each := greatest(v_each, v_more);
-        exit when v_enough;
+        exit when v_more <= v_each;
+        v_each := v_more;
     end loop;
     return v_each;
 end
 $function$;
 
 comment on function memory_plugin._lexical_each(text[], integer) is
-    'How many memories of each of several namespaces may be read, so that together they are no more than p_most, or '
+    'How many live memories of each of several namespaces may be read, so that together they are no more than p_most, or '
     'one of each; null where all may be.';
 
 create or replace function memory_plugin._lexical_lengths(

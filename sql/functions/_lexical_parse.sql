@@ -10,6 +10,22 @@ $function$;
 
 comment on function memory_plugin._like_pattern(text) is 'A pattern that matches what contains the text.';
 
+create or replace function memory_plugin._lexical_pattern(p_text text, p_unspaced text)
+returns text
+language plpgsql immutable strict parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+begin
+    return case when p_text ~ '^[[:alnum:]_]' and left(p_text, 1) !~ p_unspaced then '\y' else '' end
+        || regexp_replace(p_text, '([][(){}.*+?^$|\\])', '\\\1', 'g')
+        || case when p_text ~ '[[:alnum:]_]$' and right(p_text, 1) !~ p_unspaced then '\y' else '' end;
+end
+$function$;
+
+comment on function memory_plugin._lexical_pattern(text, text) is
+    'A regular expression that matches what contains the text, and no part of a longer word; p_unspaced matches '
+    'characters of scripts where words have no ends.';
+
 create or replace function memory_plugin._lexical_reads()
 returns integer
 language plpgsql immutable parallel safe security invoker
@@ -65,6 +81,7 @@ begin
             ) as m (part)
         loop
             v_phrase := coalesce(v_part[2], v_part[3]);
+            continue when _trim(v_phrase) = '';
             if v_part[1] is null then
                 v_phrases := v_phrases || v_phrase;
                 continue;
@@ -75,7 +92,7 @@ begin
             if numnode(v_tsquery) > 0 then
                 v_plan.required := coalesce(v_plan.required && !! v_tsquery, !! v_tsquery);
             elsif v_phrase ~ v_run or v_phrase !~ '^[[:alpha:]'']+$' then
-                v_absent := v_absent || regexp_replace(v_phrase, '([][(){}.*+?^$|\\])', '\\\1', 'g');
+                v_absent := v_absent || _lexical_pattern(v_phrase, v_run);
             end if;
             -- Else a stop word: nothing is known of where it stands, and as letters it would be in everything.
         end loop;
@@ -111,7 +128,7 @@ begin
         end;
         if coalesce(numnode(v_tsquery), 0) = 0 then
             if _trim(v_around) = '' then
-                v_plan.present := v_plan.present || _like_pattern(v_phrase);
+                v_plan.present := v_plan.present || _lexical_pattern(v_phrase, v_run);
             elsif not lower(v_phrase) = any (v_plan.grams) then
                 v_plan.grams := v_plan.grams || lower(v_phrase);
             end if;
@@ -134,5 +151,5 @@ comment on function memory_plugin._lexical_parse(text, boolean) is
 comment on type memory_plugin._lexical_plan is
     'What a search by words looks for. terms: words and phrases, each a tsquery. grams: pieces of text, in small '
     'letters. weights: their inverse document frequencies, of terms first. required: what must and must not match, as '
-    'far as words say it; present: patterns of ilike for text that must occur; absent: one regular expression, '
-    'whatever the case, for text that must not. average_length, k1, b: of BM25.';
+    'far as words say it; present: regular expressions, whatever the case, for text that must occur; absent: one for '
+    'text that must not. average_length, k1, b: of BM25.';

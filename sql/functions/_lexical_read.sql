@@ -33,7 +33,7 @@ declare
         '($3 is null or r.kind = any ($3)) and ($4 is null or r.source = any ($4)) '
         'and ($5 is null or r.created_at > $5) and ($6 is null or r.created_at < $6) '
         || coalesce('and r.content_tsv @@ ' || quote_literal(p_plan.required) || '::tsquery ', '')
-        || coalesce('and r.content ilike all (' || quote_literal(p_plan.present) || '::text[]) ', '')
+        || coalesce('and r.content ~* all (' || quote_literal(p_plan.present) || '::text[]) ', '')
         || coalesce('and not r.content ~* ' || quote_literal(p_plan.absent[1]) || ' ', '');
 begin
     select

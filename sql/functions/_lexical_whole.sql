@@ -25,8 +25,12 @@ declare
     v_found record;
     -- So far back a condition is looked for.
     c_far constant integer := 200000;
+    v_far integer;
 begin
     plan := p_plan;
+    if v_most is not null then
+        v_far := case when v_again then coalesce(_lexical_each(p_namespaces, c_far), c_far) else v_most end;
+    end if;
     with docs as materialized (
         select
             r.namespace, r.id, r.created_at, d.t, d.c,
@@ -37,7 +41,7 @@ begin
                 else coalesce(round(1e-20 / nullif(ts_rank('{1,1,1,1}', d.t, $t$' ' & '  '$t$, 2), 0)), 0)
             end as words,
             (p_plan.required is null or d.t @@ p_plan.required)
-            and (p_plan.present is null or r.content ilike all (p_plan.present))
+            and (p_plan.present is null or r.content ~* all (p_plan.present))
             and (p_plan.absent is null or not r.content ~* p_plan.absent[1])
             and (p_filter.kinds is null or r.kind = any (p_filter.kinds))
             and (p_filter.sources is null or r.source = any (p_filter.sources))
@@ -49,7 +53,7 @@ begin
             from (
                 select a.* from memory_records as a
                 where a.namespace = n.name and (a.expires_at is null or a.expires_at > now())
-                order by a.pin desc, a.created_at desc, a.id limit case when v_most is not null then c_far end
+                order by a.pin desc, a.created_at desc, a.id limit v_far
             ) as b
             where not v_again
                 or (
@@ -140,7 +144,7 @@ begin
         c.average, c.total, c.longest
     into candidates, plan.weights, plan.average_length, scored, v_longest
     from corpus as c;
-    exact := v_most is null or (not v_again and coalesce(v_longest < v_most, true));
+    exact := v_most is null or (not v_again and (coalesce(v_longest < v_most, true) or _lexical_rows(p_namespaces, scored::integer + 1) <= scored));
     if not exact and not v_again
         and (p_filter.kinds, p_filter.sources, p_filter.created_after, p_filter.created_before) is distinct from (null, null, null, null)
     then

@@ -74,7 +74,7 @@ begin
     if v_answer.mode in ('listing', 'substring') then
         v_answer.hits := coalesce(_listing(v_live, v_query, v_filter, v_limit, v_offset), '{}');
         v_answer.candidates := cardinality(v_answer.hits);
-        v_answer.exact := v_query is null or v_answer.candidates = v_limit
+        v_answer.exact := v_query is null or (v_answer.candidates = v_limit and cardinality(v_live) = 1)
             or _lexical_rows(v_live, _substring_reach() + 1) <= _substring_reach();
         return v_answer;
     end if;
@@ -124,6 +124,7 @@ begin
     if v_answer.mode = 'semantic' and char_length(v_query) > 1 then
         -- Words that count for nothing exclude nevertheless.
         v_plan := _lexical_parse(v_query, false);
+        v_answer.exact := char_length(v_query) <= _lexical_reads();
     end if;
     if v_answer.mode in ('semantic', 'hybrid') then
         if v_plan.required is null and v_plan.present is null and v_plan.absent is null then
@@ -133,7 +134,7 @@ begin
         else
             v_semantic := _semantic_allowed(
                 v_live, v_embedding, v_filter, v_pool, not v_fused and p_half_life is null, v_plan,
-                v_answer.mode = 'hybrid'
+                v_answer.mode = 'hybrid' and v_answer.exact and v_listed < v_pool
             );
         end if;
         v_answer.candidates := v_answer.candidates + v_semantic.scored;

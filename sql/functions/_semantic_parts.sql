@@ -34,9 +34,12 @@ begin
     limit 1 offset p_limit - 1;
     return (
         select
-            array_agg(
-                row(m.namespace, m.id, 1 - m.distance)::_candidate
-                order by m.distance, m.created_at desc, m.id, m.namespace
+            coalesce(
+                array_agg(
+                    row(m.namespace, m.id, 1 - m.distance)::_candidate
+                    order by m.distance, m.created_at desc, m.id, m.namespace
+                ),
+                '{}'
             )
         from (
             select r.namespace, r.id, r.created_at, r.embedding operator(@extschema:vector@.<=>) p_embedding as distance
@@ -154,9 +157,12 @@ begin
         )
 
         select
-            array_agg(
-                row(f.namespace, f.id, f.score)::_candidate
-                order by f.score desc, f.created_at desc, f.id, f.namespace
+            coalesce(
+                array_agg(
+                    row(f.namespace, f.id, f.score)::_candidate
+                    order by f.score desc, f.created_at desc, f.id, f.namespace
+                ),
+                '{}'
             )
         from first as f
     );

@@ -73,7 +73,7 @@ end
 $function$;
 
 comment on function memory_plugin._lexical_each(text[], integer) is
-    'How many live memories of each of several namespaces may be read, so that together they are no more than p_most, or '
+    'How many live memories of each of several namespaces may be read, so that together they are at most p_most, or '
     'one of each; null where all may be.';
 
 create or replace function memory_plugin._lexical_lengths(

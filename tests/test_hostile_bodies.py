@@ -162,11 +162,12 @@ def test_a_limit_is_a_whole_number_however_it_is_written(
 
 
 @pytest.mark.parametrize("value", ["1e-400", "-1e-999", f"0.{'0' * 2000}1"])
-def test_a_number_next_to_nothing_is_zero(contract: Contract, value: str) -> None:
+def test_a_number_next_to_nothing_is_not_too_small(contract: Contract, value: str) -> None:
     def asked(field: str) -> str:
         return f'{{"namespaces":["workspace:a"],"query":"a b",{field}}}'
 
-    for field in (f'"min_score":{value}', '"diversity":1e-400', f'"weights":{{"lexical":{value},"semantic":1}}'):
+    weights = (f'"weights":{{"lexical":{value},"semantic":1}}', '"weights":{"lexical":1e-400,"semantic":1e-400}')
+    for field in (f'"min_score":{value}', '"diversity":1e-400', *weights[value[0] == "-" :]):
         clean(contract.search_body(asked(field)), 200)
     message = clean(contract.search_body(asked(f'"recency_half_life":{value}')), 400).body["message"]
     assert message.startswith("recency_half_life must be between")

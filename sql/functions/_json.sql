@@ -95,9 +95,9 @@ begin
         raise exception using errcode = 'MP001', message = format('%s is out of range', p_field);
     end if;
     v_number := p_value::text::numeric;
-    -- So that the number can become double precision: nearer to zero than any of those is zero.
-    if abs(v_number) < 1e-300 then
-        return 0;
+    -- So that the number can become double precision: there is none much nearer to zero.
+    if v_number <> 0 and abs(v_number) < 1e-300 then
+        return sign(v_number) * 1e-300;
     end if;
     if abs(v_number) > 1e300 then
         raise exception using errcode = 'MP001', message = format('%s is out of range', p_field);
@@ -123,8 +123,7 @@ begin
         raise exception using errcode = 'MP001', message = format('%s must be an integer', p_field);
     end if;
     v_number := _json_number(p_field, p_value);
-    -- What is next to nothing is no number of nothing.
-    if v_number <> trunc(v_number) or v_number = 0 and split_part(lower(p_value::text), 'e', 1) ~ '[1-9]' then
+    if v_number <> trunc(v_number) then
         raise exception using errcode = 'MP001', message = format('%s must be an integer', p_field);
     end if;
     if v_number not between p_min and p_max then

@@ -19,6 +19,7 @@ import pytest
 from fixtures.sidecars import Sidecar
 from http_sidecar import address, ask, raw, serving
 from memory_plugin.thin_api.answers import LARGE, Answers, Pieces
+from memory_plugin.thin_api.body import READERS
 from memory_plugin.thin_api.errors import RefusedError
 
 HEAVY = 16_000_000
@@ -82,6 +83,62 @@ def test_a_body_that_drips_is_cut_off_and_one_that_takes_its_time_is_not(sidecar
             assert dripping.recv(12) == b"HTTP/1.1 400"
         finally:
             over.set()
+
+
+def test_bodies_asked_for_with_100_continue_that_never_come_are_cut_off(sidecar: Sidecar) -> None:
+    head = b"POST /v1/search HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 100\r\n\r\n"
+    with ExitStack() as stack:
+        slow = [stack.enter_context(socket.create_connection(address(sidecar), timeout=20)) for _ in range(READERS)]
+        for sock in slow:
+            sock.sendall(head)
+        for sock in slow:
+            assert sock.recv(25, socket.MSG_WAITALL) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        assert ask(sidecar, "POST", "/v1/search", {"namespaces": ["workspace:a"]}).status == 503
+        for sock in slow:
+            assert sock.recv(12) == b"HTTP/1.1 400"
+        assert ask(sidecar, "POST", "/v1/search", {"namespaces": ["workspace:a"]}).status == 200
+
+
+def test_bodies_that_stop_after_the_servers_last_word_are_cut_off_and_idle_connections_are_not(
+    sidecar: Sidecar,
+) -> None:
+    health = b"GET /v1/health HTTP/1.1\r\nHost: x\r\n\r\n"
+    head = b"POST /v1/search HTTP/1.1\r\nHost: x\r\n%sContent-Length: 100\r\n\r\n"
+    with ExitStack() as stack:
+
+        def connected() -> socket.socket:
+            return stack.enter_context(socket.create_connection(address(sidecar), timeout=20))
+
+        idle, slow = [], []
+        for number in range(16):
+            # Each idle one was answered a moment before or after one that stalls.
+            idle.append(connected())
+            idle[-1].sendall(health)
+            assert _answer(idle[-1]) == 200
+            time.sleep(0.15)
+            slow.append(connected())
+            if number % 2:
+                slow[-1].sendall(health + head % b"" + b"{")
+                assert _answer(slow[-1]) == 200
+            else:
+                slow[-1].sendall(health)
+                assert _answer(slow[-1]) == 200
+                slow[-1].sendall(head % b"Expect: 100-continue\r\n")
+                assert slow[-1].recv(25, socket.MSG_WAITALL) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            time.sleep(0.15)
+        for sock in slow:
+            assert _answer(sock) == 400
+        for sock in idle:
+            sock.sendall(health)
+            assert _answer(sock) == 200
+
+
+def _answer(sock: socket.socket) -> int:
+    """Return the status of the next answer on a connection."""
+    response = http.client.HTTPResponse(sock)
+    response.begin()
+    response.read()
+    return response.status
 
 
 def test_a_large_answer_that_nobody_reads_is_cut_off_and_one_read_slowly_is_not(database: str, tmp_path: Path) -> None:

@@ -15,9 +15,28 @@ from typing import Any
 from memory_plugin.thin_api.errors import BAD_REQUEST, RefusedError, bad_request, unavailable
 
 READERS = 512
+# A body or an answer may take so many seconds, and longer by one for each RATE bytes that passed.
+GRACE = 5.0
+RATE = 64 * 1024
 # A client that is still sending when it is refused may never see the answer; so much is read and dropped for its sake.
 DISCARD = 16 * 1024 * 1024
-_CHUNK = 256 * 1024
+# What is read at a time, so that it shows how far a body has come.
+_STEP = RATE
+
+
+class Reading:
+    """A body that is being read: since when (monotonic), and how many bytes of it are here at least."""
+
+    __slots__ = ("received", "since")
+
+    def __init__(self) -> None:
+        self.since = monotonic()
+        self.received = 0
+
+    @property
+    def due(self) -> float:
+        """Return when (monotonic) the rest has to be here, as far as is known by now."""
+        return self.since + GRACE + self.received / RATE
 
 
 class Bodies:
@@ -27,8 +46,8 @@ class Bodies:
         self._limit = limit
         # Taken and given back by threads without a lock: each of a deque's operations is atomic.
         self._seats = deque(range(READERS))
-        # Since when (monotonic) each seat that is taken is.
-        self.reading: dict[int, float] = {}
+        # What is read on each seat that is taken.
+        self.reading: dict[int, Reading] = {}
 
     def read(self, environ: Mapping[str, Any]) -> bytes:
         """Return the body. Refused with 400 when there is none, it ends early or is not text; 413 over the limit."""
@@ -36,9 +55,9 @@ class Bodies:
             seat = self._seats.pop()
         except IndexError:
             raise unavailable("too many requests are being sent at once; try again", "readers") from None
-        self.reading[seat] = monotonic()
+        self.reading[seat] = reading = Reading()
         try:
-            body = self._bytes(environ)
+            body = self._bytes(environ, reading)
         except OSError:
             raise bad_request("the body could not be read") from None
         finally:
@@ -54,7 +73,7 @@ class Bodies:
             raise bad_request("the body holds a NUL byte")
         return body
 
-    def _bytes(self, environ: Mapping[str, Any]) -> bytes:
+    def _bytes(self, environ: Mapping[str, Any], reading: Reading) -> bytes:
         stream = environ["wsgi.input"]
         declared = environ.get("CONTENT_LENGTH")
         if declared:
@@ -62,18 +81,18 @@ class Bodies:
                 raise bad_request("Content-Length must be a number")
             length = int(declared)
             if length > self._limit:
-                _discard(stream, length)
+                _discard(stream, length, reading)
                 raise self._too_large()
-            body = _read(stream, length)
+            body = _read(stream, length, reading)
             if len(body) < length:
                 raise bad_request("the body ended before its Content-Length")
             return body
         # Without a length only a server that ends the stream itself may be read to the end.
         if not environ.get("wsgi.input_terminated"):
             return b""
-        body = _read(stream, self._limit + 1)
+        body = _read(stream, self._limit + 1, reading)
         if len(body) > self._limit:
-            _discard(stream, DISCARD)
+            _discard(stream, DISCARD, reading)
             raise self._too_large()
         return body
 
@@ -81,20 +100,23 @@ class Bodies:
         return RefusedError(413, BAD_REQUEST, f"the body must be at most {self._limit} bytes")
 
 
-def _read(stream: Any, size: int) -> bytes:
+def _read(stream: Any, size: int, reading: Reading) -> bytes:
     """Read `size` bytes, or what there is until the end; one call may return less than was asked for."""
-    body: bytes = stream.read(size)
+    body: bytes = stream.read(min(size, _STEP))
     if len(body) == size or not body:
         return body
     parts = [body]
     missing = size - len(body)
-    while missing and (part := stream.read(missing)):
+    reading.received = len(body)
+    while missing and (part := stream.read(min(missing, _STEP))):
         parts.append(part)
         missing -= len(part)
+        reading.received += len(part)
     return b"".join(parts)
 
 
-def _discard(stream: Any, size: int) -> None:
+def _discard(stream: Any, size: int, reading: Reading) -> None:
     left = min(size, DISCARD)
-    while left > 0 and (part := stream.read(min(left, _CHUNK))):
+    while left > 0 and (part := stream.read(min(left, _STEP))):
         left -= len(part)
+        reading.received += len(part)

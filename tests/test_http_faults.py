@@ -193,6 +193,15 @@ def test_64_clients_of_a_hung_server_are_all_answered_in_time(own_server: Server
     recovers(sidecar)
 
 
+def test_few_clients_of_a_hung_server_are_enough_to_turn_others_away(own_server: Server, sidecar: Sidecar) -> None:
+    assert search(sidecar).status == 200
+    with stopped(server_pids(own_server)):
+        for answer in ask_many(3, lambda _: search(sidecar)):
+            assert_unavailable(answer)
+        wait_until(lambda: "memory_plugin_breaker_open 1.0" in sidecar.client.get("/metrics").text, "the breaker", 5)
+    recovers(sidecar)
+
+
 def test_a_write_too_large_for_the_socket_does_not_hang_on_a_hung_server(own_server: Server, sidecar: Sidecar) -> None:
     large = {"content": "x" * 1_000_000}
     assert ask(sidecar, "POST", COMMIT, large).status == 201
@@ -238,6 +247,18 @@ def test_one_slow_search_does_not_stop_the_others(sidecar: Sidecar) -> None:
     asking.join()
     assert_unavailable(slow[0])
     assert search(sidecar).status == 200
+
+
+@pytest.mark.parametrize("count", [3, 12], ids=["some", "more than connections"])
+def test_slow_searches_alone_do_not_turn_others_away(own_server: Server, tmp_path: Path, count: int) -> None:
+    with serving(own_server.url(), tmp_path / "sidecar.log", MEMORY_PLUGIN_POOL_SIZE="8") as sidecar:
+        for _ in range(2):
+            for answer in ask_many(count, lambda _: search(sidecar, sleep=60)):
+                assert_unavailable(answer)
+        assert ask(sidecar, "GET", "/v1/health").status == 200
+        assert ask(sidecar, "POST", COMMIT, {}).status == 201
+        assert "reason=statement_deadline" in sidecar.log()
+        assert "reason=breaker" not in sidecar.log()
 
 
 def test_an_exhausted_pool_is_a_503_in_time_and_bounds_the_connections(own_server: Server, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from fixtures.sidecars import wait_until
 from memory_plugin.thin_api import pool as pool_module
 from memory_plugin.thin_api import wire
 from memory_plugin.thin_api.pool import ExhaustedError, FullError, Pool, SentAwayError, UnreachableError
-from memory_plugin.thin_api.wire import Link
+from memory_plugin.thin_api.wire import ExpiredError, Link
 
 # Far longer than a test may take: who is answered earlier did not wait for it.
 LONG = 60.0
@@ -129,6 +129,32 @@ def test_no_error_ends_the_thread_that_closes(server: Server, monkeypatch: pytes
             assert bad.conn.closed
     finally:
         pool.close()
+
+
+@pytest.mark.servers("embedded18")
+def test_it_tells_of_a_server_that_heeds_a_cancel(server: Server) -> None:
+    pool, _ = started(server.url())
+    heeded = threading.Event()
+    try:
+        link = pool.acquire(monotonic() + LONG)
+        with pytest.raises(ExpiredError):
+            link.run(b"select pg_sleep(60)", (), monotonic() + 0.1)
+        pool.discard(link, cancel=True, on_answer=heeded.set)
+        assert heeded.wait(LONG / 2)
+        wait_until(lambda: link.conn.closed, "its end")
+    finally:
+        pool.close()
+
+
+@pytest.mark.servers("embedded18")
+def test_it_tells_whether_the_database_answers(server: Server, mute: str) -> None:
+    for conninfo, answers, seconds in ((server.url(), True, LONG), (mute, False, 0.3)):
+        pool, changes = started(conninfo)
+        try:
+            wait_until(lambda: changes or not answers, "a connection")  # noqa: B023
+            assert [pool.alive(seconds) for _ in range(2)] == [answers] * 2
+        finally:
+            pool.close()
 
 
 @pytest.mark.servers("embedded18")

@@ -3,7 +3,8 @@
 Connections are few. Were every request let through to a hung server, each would hold a connection until its deadline
 and those behind it would wait in vain. So after a few such waits in a row requests are answered 503 at once, but for
 one now and then that goes through as a probe; the first success ends it. In vain is a wait during which the database
-answered nobody: neither one slow statement is that, nor a line that is long because many came at once.
+answered nobody: neither are slow statements that, however many, nor a line that is long because many came at once. So
+when nobody else was answered meanwhile, `calls` asks the database for a sign of life before it tells of a wait.
 """
 
 from __future__ import annotations
@@ -48,6 +49,10 @@ class Breaker:
         if self._failures:
             with self._lock:
                 self._failures = 0
+
+    def answered(self, since: float) -> bool:
+        """Tell whether the database answered anybody from `since` (monotonic) until now."""
+        return self._answered >= since
 
     def failure(self, since: float) -> bool:
         """Note a wait from `since` (monotonic) until now that got no answer; return True if it opened the breaker."""

@@ -4,11 +4,16 @@ A request is answered at most ANSWER_SECONDS after it arrived: waiting for a con
 that, and a statement STATEMENT_SECONDS. A statement whose connection was lost is run again on another connection if
 it reads, or if the server cannot have seen it; so is one that the server rolled back in favour of a rival's. A write
 whose outcome is unknown is never repeated.
+
+A wait in vain is told to the breaker only if the database gave no sign of life: it answered nobody meanwhile, not the
+cancel of the statement, nor, within ALIVE_SECONDS, the question whether it is there.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from time import monotonic
 
 from memory_plugin.thin_api.breaker import Breaker
@@ -20,6 +25,7 @@ from memory_plugin.thin_api.wire import ExpiredError, LostError
 ANSWER_SECONDS = 1.75
 WAIT_SECONDS = 1.0
 STATEMENT_SECONDS = 1.5
+ALIVE_SECONDS = 0.4
 ATTEMPTS = 3
 
 _GONE = "the database is not available; try again"
@@ -80,8 +86,10 @@ class Calls:
             self._breaker.success()
             raise
         except ExpiredError:
-            self._pool.discard(link, cancel=True)
-            self._failed(began)
+            self._pool.discard(link, cancel=True, on_answer=self._breaker.success)
+            # Beside the answer, which has no more time. Without a thread to be had, nothing is known.
+            with suppress(RuntimeError):
+                threading.Thread(target=self._failed, args=(began,), daemon=True).start()
             raise unavailable(_SLOW, "statement_deadline") from None
         except BaseException:
             self._pool.discard(link)
@@ -91,6 +99,10 @@ class Calls:
         return answer
 
     def _failed(self, since: float) -> None:
-        if self._breaker.failure(since):
+        if self._breaker.answered(since):
+            return
+        if self._pool.alive(ALIVE_SECONDS):
+            self._breaker.success()
+        elif self._breaker.failure(since):
             # Those in line would find out one by one, and those behind them late.
             self._pool.release_waiters()

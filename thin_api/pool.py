@@ -7,6 +7,8 @@ One thread, the keeper, opens connections: while somebody waits for one, and alw
 without a database, and is connected again RETRY_EVERY seconds after the database is back however long it was away.
 A waiting request is handed its connection first come, first served. A connection whose statement outlived its deadline
 never returns: the undertaker cancels the statement and closes it, out of anybody's way.
+
+Whether the database answers at all, another thread finds out when asked, on a connection of its own (`alive`).
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from queue import SimpleQueue
 from time import monotonic
 from typing import NamedTuple
 
+from psycopg.conninfo import make_conninfo
+
 from memory_plugin.thin_api.wire import Link, connect
 
 # libpq's least useful connect_timeout; the waiting is the keeper's alone.
@@ -27,6 +31,8 @@ RETRY_EVERY = 0.4
 SWEEP_EVERY = 1.0
 MAX_AGE = 1800.0
 CANCEL_SECONDS = 1.0
+HEED_SECONDS = 0.2
+PROBE_NAME = "memory-plugin probe"
 # About as many as a small machine serves in the time that a request may wait; more would only keep threads.
 MAX_WAITING = 1024
 
@@ -67,6 +73,12 @@ class _Waiter:
         self.error: type[Exception] | None = None
 
 
+class _Grave(NamedTuple):
+    link: Link
+    cancel: bool
+    on_answer: Callable[[], None] | None
+
+
 class Pool:
     """Connections to one database; see the module's text."""
 
@@ -82,12 +94,16 @@ class Pool:
         self._reachable: bool | None = None
         self._wake = threading.Event()
         self._closing = threading.Event()
-        self._graves: SimpleQueue[tuple[Link, bool] | None] = SimpleQueue()
+        self._graves: SimpleQueue[_Grave | None] = SimpleQueue()
+        self._doubt = threading.Condition()
+        self._doubted = False
+        self._alive_at = 0.0
 
     def start(self) -> None:
         """Start to connect, without waiting for it."""
         threading.Thread(target=self._keep, name="pool-keeper", daemon=True).start()
         threading.Thread(target=self._bury, name="pool-undertaker", daemon=True).start()
+        threading.Thread(target=self._probe, name="pool-probe", daemon=True).start()
 
     def acquire(self, deadline: float, *, first: bool = False) -> Link:
         """Return a connection that stands, waiting for one until `deadline` (monotonic) at most.
@@ -99,7 +115,7 @@ class Pool:
                 link = self._idle.pop()
                 if link.quiet():
                     return link
-                self._drop(link, cancel=False)
+                self._drop(link)
             if self._reachable is False and not self._open:
                 raise UnreachableError
             waiter = _Waiter()
@@ -127,11 +143,19 @@ class Pool:
         with self._lock:
             self._hand_over(link)
 
-    def discard(self, link: Link, *, cancel: bool = False) -> None:
-        """Give a connection up, cancelling its statement first if it may still run."""
+    def discard(self, link: Link, *, cancel: bool = False, on_answer: Callable[[], None] | None = None) -> None:
+        """Give a connection up; `cancel` what still runs on it first, and call `on_answer` if that is answered."""
         with self._lock:
-            self._drop(link, cancel=cancel)
+            self._drop(link, cancel=cancel, on_answer=on_answer)
         self._wake.set()
+
+    def alive(self, seconds: float) -> bool:
+        """Tell whether the database answers a question of nothing within so many seconds."""
+        asked = monotonic()
+        with self._doubt:
+            self._doubted = True
+            self._doubt.notify_all()
+            return self._doubt.wait_for(lambda: self._alive_at >= asked, seconds)
 
     def release_waiters(self) -> None:
         """Send everybody who waits away with SentAwayError."""
@@ -153,10 +177,12 @@ class Pool:
         self._wake.set()
         with self._lock:
             while self._idle:
-                self._drop(self._idle.pop(), cancel=False)
+                self._drop(self._idle.pop())
         self._graves.put(None)
+        with self._doubt:
+            self._doubt.notify_all()
 
-    # The rest is called with the lock held, or by the two threads.
+    # The rest is called with the lock held, or by the pool's own threads.
 
     def _hand_over(self, link: Link) -> None:
         if self._waiters:
@@ -166,9 +192,9 @@ class Pool:
         else:
             self._idle.append(link)
 
-    def _drop(self, link: Link, *, cancel: bool) -> None:
+    def _drop(self, link: Link, *, cancel: bool = False, on_answer: Callable[[], None] | None = None) -> None:
         self._open -= 1
-        self._graves.put((link, cancel))
+        self._graves.put(_Grave(link, cancel, on_answer))
 
     def _fail_waiters(self, error: type[Exception]) -> None:
         while self._waiters:
@@ -193,6 +219,9 @@ class Pool:
                 self._closing.wait(RETRY_EVERY)
                 continue
             with self._lock:
+                if self._closing.is_set():
+                    link.conn.close()
+                    return
                 self._open += 1
                 self._hand_over(link)
                 changed, self._reachable = self._reachable is not True, True
@@ -206,7 +235,7 @@ class Pool:
             if link.quiet():
                 standing.append(link)
             else:
-                self._drop(link, cancel=False)
+                self._drop(link)
         self._idle = standing
 
     def _note_failure(self, error: Exception) -> None:
@@ -221,10 +250,25 @@ class Pool:
 
     def _bury(self) -> None:
         while (grave := self._graves.get()) is not None:
-            link, cancel = grave
             # A server that cannot be told to stop cannot be helped, and the next grave waits.
             with suppress(Exception):
-                if cancel:
-                    link.conn.cancel_safe(timeout=CANCEL_SECONDS)
+                if grave.cancel and grave.link.cancel(CANCEL_SECONDS, HEED_SECONDS) and grave.on_answer is not None:
+                    grave.on_answer()
             with suppress(Exception):
-                link.conn.close()
+                grave.link.conn.close()
+
+    def _probe(self) -> None:
+        while True:
+            with self._doubt:
+                self._doubt.wait_for(lambda: self._doubted or self._closing.is_set())
+                self._doubted = False
+            if self._closing.is_set():
+                return
+            # As in the keeper: whatever it is, the next question wants an answer too.
+            with suppress(Exception):
+                link = connect(make_conninfo(self._conninfo, application_name=PROBE_NAME), CONNECT_SECONDS)
+                with link.conn:
+                    link.run(b"select 1", (), monotonic() + CONNECT_SECONDS)
+                with self._doubt:
+                    self._alive_at = monotonic()
+                    self._doubt.notify_all()

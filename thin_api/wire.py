@@ -67,6 +67,16 @@ class Link:
         except psycopg.Error:
             return False
 
+    def cancel(self, seconds: float, heed_seconds: float) -> bool:
+        """Cancel the statement, which may take `seconds`; tell whether it ends within `heed_seconds` after that."""
+        try:
+            self.conn.cancel_safe(timeout=seconds)
+            self._wait(self._incoming, monotonic() + heed_seconds)
+            self.pgconn.consume_input()
+        except (ExpiredError, psycopg.Error):
+            return False
+        return self.usable
+
     def _noticed(self, notice: psycopg.errors.Diagnostic) -> None:
         # What the server says of its own accord, between two statements: libpq takes an error for a notice then.
         if notice.severity_nonlocalized in ("FATAL", "PANIC"):

@@ -93,6 +93,45 @@ def test_what_is_too_large_is_the_answer_of_a_read_and_the_content_of_a_write(si
     assert "content must hold fewer different words" in refusal(SqlError("54000", SECRET, None)).message
 
 
+@pytest.mark.parametrize("text", ["\\ud800", "x\\udc00\\ud800y", "a\\u0000b"])
+@pytest.mark.parametrize(
+    ("method", "path", "body", "field"),
+    [
+        ("POST", "namespaces/team:a/memories", '{"content":"TEXT","kind":"fact","source":"agent"}', "content"),
+        ("POST", "namespaces/team:a/memories", '{"content":"x","kind":"TEXT","source":"agent"}', "kind"),
+        ("POST", "namespaces/team:a/memories", '{"id":"\\\\u0000","propagation":[1,{"b":"TEXT"}]}', "propagation"),
+        ("PUT", "namespaces/team:a", '{"kind":"\\ud83d\\ude00","metadata":{"TEXT":1e999999}}', "metadata"),
+        ("PATCH", "namespaces/team:a", '{"metadata":{"a":{"b":"TEXT"}}}', "metadata"),
+        ("DELETE", "memories/x", '{"requested_by_namespace":"TEXT"}', "requested_by_namespace"),
+    ],
+)  # fmt: skip
+def test_text_that_postgres_cannot_hold_is_refused_by_field(
+    sidecar: Sidecar, method: str, path: str, body: str, field: str, text: str
+) -> None:
+    answer = ask(sidecar, method, f"/v1/{path}", body.replace("TEXT", text).encode())
+    assert (answer.status, answer.json["code"]) == (400, "bad_request")
+    assert answer.json["message"] == f"{field} must not contain \\u0000 or a lone surrogate"
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b'{"namespaces":["team:a"],"query":"\\ud800"}', "query must not contain"),
+        (b'{"namespaces":["team:a","team:\\u0000"]}', "namespaces must not contain"),
+        (b'{"\\ud800":1,"query":"\\ud800"}', "the name of a field must not contain"),
+        (b'{"%s":"\\ud800"}' % (b"n" * 65), "a field must not contain"),
+        (b'{"query":"x"', "body must be valid JSON"),
+        (b'{"query":"\\ud800"', "body must be valid JSON"),
+        (b'{"query":"\\ud83d\\ude00"}', "body must be valid JSON"),
+        (b'["\\ud800"]', "body must be valid JSON"),
+        (b'{"a":' + b"[" * 100_000, "body must be valid JSON"),
+        (b"", "body must be valid JSON"),
+    ],
+)
+def test_only_a_body_that_is_json_is_searched_for_text_that_cannot_be_held(body: bytes, message: str) -> None:
+    assert refusal(SqlError("22P02", SECRET, None), body=body).message.startswith(message)
+
+
 @pytest.mark.parametrize(
     ("detail", "details"),
     [("plain text", {"detail": "plain text"}), ('{"limit": 3}', {"limit": 3}), ("{broken", {"detail": "{broken"})],

@@ -56,7 +56,8 @@ class Calls:
                     raise unavailable(_GONE, "connection_lost") from None
             except SqlError as error:
                 if attempt == ATTEMPTS or error.sqlstate not in _ROLLED_BACK:
-                    raise refusal(error, reads=route.reads) from None
+                    body = parameters[-1] if "body" in route.parameters else b""
+                    raise refusal(error, reads=route.reads, body=body) from None
         raise AssertionError("the last attempt neither answers nor refuses")
 
     def _once(self, route: Route, parameters: Sequence[bytes], arrived: float, first: bool) -> bytes:

@@ -2,11 +2,15 @@
 
 The server's own message reaches a client only for our own SQLSTATEs (class MP), whose text names a field and a rule.
 Every other error gets a sentence of ours, so no SQL, path or name of an object leaves the house.
+
+A body with text that Postgres cannot hold is refused in words that name no field, and for a lone surrogate with the
+SQLSTATE of what is no JSON at all. Only then is the body parsed here, to say which field it is.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from typing import NamedTuple
 
 BAD_REQUEST = "bad_request"
@@ -56,6 +60,9 @@ _READS: dict[str, tuple[int, str, str | None]] = {
     **_TABLE,
     "54000": (400, BAD_REQUEST, "the answer would be too large; ask for fewer memories with limit"),
 }
+_MAY_BE_TEXT = frozenset(("22P02", "22P05", "22021"))
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+_LONGEST_NAME = 64
 _REST = (500, INTERNAL, "internal error; the log names it by this answer's X-Request-Id")
 
 
@@ -118,10 +125,15 @@ def status_of(sqlstate: str) -> Status:
     return Status(status, code)
 
 
-def refusal(error: SqlError, *, reads: bool = False) -> RefusedError:
-    """Return the answer for a statement that the server refused; `reads` says that it would have written nothing."""
+def refusal(error: SqlError, *, reads: bool = False, body: bytes = b"") -> RefusedError:
+    """Return the answer for a statement that the server refused; `reads` says that it would have written nothing.
+
+    `body` is the request's, if it had one.
+    """
     status, code, sentence = _found(error.sqlstate, _READS if reads else _TABLE)
     if sentence is not None:
+        if error.sqlstate in _MAY_BE_TEXT and (field := _unstorable_field(body)):
+            sentence = f"{field} must not contain \\u0000 or a lone surrogate"
         return RefusedError(status, code, sentence, reason=error.sqlstate)
     return RefusedError(status, code, error.message, details=_details(error.detail), reason=error.sqlstate)
 
@@ -143,6 +155,28 @@ def internal(reason: str) -> RefusedError:
 
 def _found(sqlstate: str, table: dict[str, tuple[int, str, str | None]]) -> tuple[int, str, str | None]:
     return table.get(sqlstate) or table.get(sqlstate[:2]) or _REST
+
+
+def _unstorable_field(body: bytes) -> str | None:
+    """Return which field of a JSON object holds text that Postgres cannot, if one does."""
+    try:
+        # Objects as tuples of pairs, so that they differ from arrays and keep what is there twice.
+        members = json.loads(body, object_pairs_hook=tuple, parse_int=str, parse_float=str)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(members, tuple):
+        return None
+    for name, value in members:
+        if _UNSTORABLE.search(name):
+            return "the name of a field"
+        values = [value]
+        while values:
+            value = values.pop()
+            if isinstance(value, (list, tuple)):
+                values.extend(value)
+            elif isinstance(value, str) and _UNSTORABLE.search(value):
+                return name if len(name) <= _LONGEST_NAME else "a field"
+    return None
 
 
 def _details(detail: str | None) -> object:

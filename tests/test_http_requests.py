@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -225,6 +227,23 @@ def test_a_body_that_ends_early_is_a_bad_request(sidecar: Sidecar, message: byte
         then=lambda sock: sock.shutdown(socket.SHUT_WR),
     )
     assert answer.status == 400
+
+
+@pytest.mark.parametrize("tail", [b"zz\r\n", b"5\r\n{}", b"-1\r\n", b'5\r\nx"y"z\r\n0\r\n\r\n'])
+def test_of_a_chunked_body_that_breaks_off_nothing_is_stored_but_a_whole_memory(sidecar: Sidecar, tail: bytes) -> None:
+    name = "workspace:broken"
+    whole = json.dumps(MEMORY).encode()
+    head = b"POST /v1/namespaces/%s/memories HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" % name.encode()
+    for body in (whole, whole[:-1], whole + b"{"):
+        with suppress(http.client.HTTPException, ConnectionError):
+            answer = raw(
+                sidecar,
+                head + b"%x\r\n%s\r\n" % (len(body), body) + tail,
+                then=lambda sock: sock.shutdown(socket.SHUT_WR),
+            )
+            assert answer.status == 400 or body == whole
+    found = ask(sidecar, "POST", "/v1/search", {"namespaces": [name]}).json["memories"]
+    assert {memory["content"] for memory in found} <= {MEMORY["content"]}
 
 
 def test_a_slow_body_does_not_count_against_the_answer(sidecar: Sidecar) -> None:

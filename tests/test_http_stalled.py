@@ -85,6 +85,15 @@ def test_a_body_that_drips_is_cut_off_and_one_that_takes_its_time_is_not(sidecar
             over.set()
 
 
+def test_a_chunked_body_that_is_cut_off_is_refused_even_if_it_looks_whole(sidecar: Sidecar) -> None:
+    body = b'{"content":"x","kind":"fact","source":"agent"}'
+    head = b"POST /v1/namespaces/team:cut/memories HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with socket.create_connection(address(sidecar), timeout=20) as sock:
+        sock.sendall(head + b"%x\r\n%s\r\n" % (len(body), body))
+        assert _answer(sock) == 400
+    assert ask(sidecar, "DELETE", "/v1/namespaces/team:cut").status == 404
+
+
 def test_bodies_asked_for_with_100_continue_that_never_come_are_cut_off(sidecar: Sidecar) -> None:
     head = b"POST /v1/search HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 100\r\n\r\n"
     with ExitStack() as stack:

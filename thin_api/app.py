@@ -6,7 +6,7 @@ server (`server.py`) makes the application with `make_application`, connecting b
 A request's answer is what its SQL function returned, byte for byte. What granian does around it, and what follows:
 - PATH_INFO arrives decoded, once, one character a byte (`routes.match` says what becomes of %2F).
 - Chunked bodies arrive decoded, without CONTENT_LENGTH. A body cut short reads like one that ended: hence the
-  comparison with its declared length.
+  comparison with its declared length, and what `body` says of one that has none.
 - A malformed request line, headers over 400 kB or more than 100 of them never get here: granian answers 400 or 431 by
   itself, with no body.
 """

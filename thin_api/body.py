@@ -3,6 +3,10 @@
 A body that arrives slowly holds a thread of the server (WSGI's read cannot be given up), but no connection to the
 database. So only READERS threads may be reading at a time; beyond that a request is turned away without being read. One
 that does not arrive at all is ended from outside (`stalled`).
+
+The server beneath lets a chunked body end alike with its last chunk, with a broken one and with the connection. So one
+that ends late is refused, for it may be one that was ended from outside. Of the rest only those are taken that are a
+JSON object by themselves: what was cut off such a one was blank, or would have made it no JSON.
 """
 
 from __future__ import annotations
@@ -94,6 +98,8 @@ class Bodies:
         if len(body) > self._limit:
             _discard(stream, DISCARD, reading)
             raise self._too_large()
+        if monotonic() > reading.due:
+            raise bad_request(f"a chunked body must come within {GRACE:g} seconds, and one more for each {RATE} bytes")
         return body
 
     def _too_large(self) -> RefusedError:

@@ -120,6 +120,13 @@ def test_a_slash_in_a_name_is_never_stored_or_served(sidecar: Sidecar, name: str
     assert ask(sidecar, "POST", f"/v1/namespaces/{name}/memories", MEMORY).status in (400, 404)
 
 
+def test_the_longest_path_with_its_query_is_taken_and_a_longer_one_is_414_without_a_body(sidecar: Sidecar) -> None:
+    start = "/v1/health?"
+    assert ask(sidecar, "GET", start.ljust(65_534, "x")).status == 200
+    answer = ask(sidecar, "GET", start.ljust(65_535, "x"))
+    assert (answer.status, answer.body) == (414, b"")
+
+
 @pytest.mark.parametrize("name", ["1", "%00", "%FF", "1f7f9e5e-5f1c-4f0e-9a55-2f6f6f0f6d1", "'; drop table x"])
 def test_a_malformed_id_is_not_found_on_forget(sidecar: Sidecar, name: str) -> None:
     path = f"/v1/memories/{name}".replace(" ", "%20")

@@ -7,8 +7,8 @@ A request's answer is what its SQL function returned, byte for byte. What grania
 - PATH_INFO arrives decoded, once, one character a byte (`routes.match` says what becomes of %2F).
 - Chunked bodies arrive decoded, without CONTENT_LENGTH. A body cut short reads like one that ended: hence the
   comparison with its declared length, and what `body` says of one that has none.
-- A malformed request line, headers over 400 kB or more than 100 of them never get here: granian answers 400 or 431 by
-  itself, with no body.
+- A malformed request line, a path with its query over 65,534 bytes, headers over 400 kB or more than 100 of them
+  never get here: granian answers 400, 414 or 431 by itself, with no body.
 """
 
 from __future__ import annotations

@@ -15,6 +15,16 @@ from upgrading import FILL, MEMORIES, NAMES, at_state
 
 # What `memory-plugin render` printed once, before a release or a large change of the functions.
 PROGRAMS = sorted((Path(__file__).parent / "data" / "programs").glob("*.sql.gz"))
+# Functions that a program once made and today's does not, where no program above has them.
+GONE = (
+    "_semantic_crowded(_candidate[], integer, double precision)",
+    "_lexical_rarest(text[], tsquery[])",
+    "_lexical_scan(text[], _lexical_plan, _filter, integer)",
+    "_lexical_parse(text)",
+    "_lexical_candidates(text[], text, _filter, integer)",
+    "_rank(_candidate[], _candidate[], integer, integer, double precision, double precision, double precision,"
+    " double precision, boolean)",
+)
 
 
 def test_an_upgrade_from_the_first_state_arrives_at_a_fresh_install(
@@ -81,3 +91,19 @@ def test_a_store_of_an_earlier_program_with_its_functions_arrives_there_too(
     assert dump(server, upgraded) == dump(server, fresh)
     assert api.verify_store(settings_for(upgraded)).differences == ()
     assert rows(upgraded, MEMORIES) == before
+
+
+@pytest.mark.servers("any")
+def test_functions_that_only_an_earlier_program_had_go(empty_database: str) -> None:
+    install(empty_database)
+    with connected(empty_database) as connection:
+        connection.execute("set search_path to memory_plugin, pg_catalog")
+        for signature in GONE:
+            connection.execute(f"create function {signature} returns integer language sql return 1".encode())
+    left = " ".join(api.verify_store(settings_for(empty_database)).differences)
+    for signature in GONE:
+        assert signature.partition("(")[0] in left
+
+    install(empty_database)
+
+    assert api.verify_store(settings_for(empty_database)).differences == ()

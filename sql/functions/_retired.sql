@@ -70,3 +70,22 @@ drop function if exists memory_plugin._lexical_planned(text[]);
 drop function if exists memory_plugin._semantic_convinces(
     memory_plugin._candidate[], text[], @extschema:vector@.halfvec, memory_plugin._filter, integer
 );
+
+drop function if exists memory_plugin._semantic_crowded(
+    memory_plugin._candidate[], integer, double precision
+);
+
+drop function if exists memory_plugin._lexical_rarest(text[], tsquery[]);
+
+drop function if exists memory_plugin._lexical_scan(
+    text[], memory_plugin._lexical_plan, memory_plugin._filter, integer
+);
+
+drop function if exists memory_plugin._lexical_parse(text);
+
+drop function if exists memory_plugin._lexical_candidates(text[], text, memory_plugin._filter, integer);
+
+drop function if exists memory_plugin._rank(
+    memory_plugin._candidate[], memory_plugin._candidate[], integer, integer, double precision, double precision,
+    double precision, double precision, boolean
+);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -75,7 +76,7 @@ def test_sigterm_lets_a_request_finish_and_ends_with_zero(database: str, sidecar
     assert sidecar.process.wait(10) == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_an_idle_sidecar_ends_at_once_with_one_line_for_its_start_and_one_for_its_stop(
     sidecar: Sidecar, number: signal.Signals
 ) -> None:
@@ -86,6 +87,33 @@ def test_an_idle_sidecar_ends_at_once_with_one_line_for_its_start_and_one_for_it
     host, port = address(sidecar)
     assert f" started address={host}:{port} " in lines[0]
     assert f" stopped address={host}:{port} status=0" in lines[1]
+
+
+def test_a_hangup_of_every_process_lets_a_request_finish(database: str, sidecar: Sidecar) -> None:
+    answers: list[Answer] = []
+    asking = threading.Thread(target=lambda: answers.append(ask(sidecar, "POST", "/v1/search", {"sleep": 1})))
+    asking.start()
+    with psycopg.connect(database, autocommit=True) as conn:
+        running = "select from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()"
+        wait_until(lambda: conn.execute(running).fetchall(), "the request to reach the database")
+    for pid in (worker_pid(sidecar), sidecar.process.pid):
+        os.kill(pid, signal.SIGHUP)
+    asking.join(10)
+    assert [answer.status for answer in answers] == [200]
+    assert sidecar.process.wait(10) == 0
+
+
+def test_a_hangup_that_nohup_ignores_stays_ignored(database: str, tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with serving(database, tmp_path / "sidecar.log") as sidecar:
+            worker = worker_pid(sidecar)
+            sidecar.process.send_signal(signal.SIGHUP)
+            assert ask(sidecar, "GET", "/v1/health").status == 200
+            assert worker_pid(sidecar) == worker
+            assert sidecar.process.poll() is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_second_signal_inside_the_first_one_does_not_lock_it_up() -> None:

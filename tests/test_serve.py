@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import shutil
 import signal
 import socket
@@ -99,7 +100,7 @@ def shell(line: str) -> str:
     return subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, check=True, timeout=30).stdout
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_embedded_serves_what_it_prints_and_stops_with_its_server(
     folder: Path, address: str, serving: Callable[..., Serving], number: int
 ) -> None:
@@ -129,8 +130,9 @@ def test_embedded_serves_what_it_prints_and_stops_with_its_server(
     assert [one["content"] for one in found["memories"]] == ["tabs, not spaces"]
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_signal_while_it_starts_leaves_no_server_behind(
-    folder: Path, address: str, serving: Callable[..., Serving]
+    folder: Path, address: str, serving: Callable[..., Serving], number: int
 ) -> None:
     run = serving("--embedded", "--data-dir", folder, "--listen", address)
     deadline = time.monotonic() + 60
@@ -138,9 +140,34 @@ def test_signal_while_it_starts_leaves_no_server_behind(
     while not pid_file.exists():
         assert time.monotonic() < deadline
         time.sleep(0.005)
-    status, said = run.end()
+    status, said = run.end(number)
     assert status == 0, said
     assert not pid_file.exists()
+
+
+def test_a_terminal_that_is_closed_ends_service_and_server(folder: Path, address: str) -> None:
+    environ = {key: value for key, value in os.environ.items() if not key.startswith(OURS)}
+    arguments = [str(PROGRAM), "serve", "--embedded", "--data-dir", str(folder), "--listen", address]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(PROGRAM, arguments, environ)  # noqa: S606
+    said = b""
+    while b"/v1/health" not in said:
+        said += os.read(terminal, 4096)
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            assert httpx.get(f"http://{address}/v1/health", timeout=5).status_code == 200
+            break
+        except httpx.TransportError:
+            assert time.monotonic() < deadline, said
+            time.sleep(0.05)
+    os.close(terminal)
+    os.waitpid(pid, 0)
+    assert not (folder / "pgdata" / "postmaster.pid").exists()
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((address.partition(":")[0], int(address.partition(":")[2])))
 
 
 def test_taken_port_is_one_line_and_nothing_is_started(folder: Path, serving: Callable[..., Serving]) -> None:

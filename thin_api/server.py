@@ -1,5 +1,7 @@
 """Serve the application with granian: one worker process, drained on SIGTERM, started again whenever it dies.
 
+SIGINT and SIGHUP, as of a terminal that is closed, are as good as SIGTERM; under nohup SIGHUP stays ignored.
+
 What granian (2.8) does, and what is chosen because of it:
 - It calls the application from a pool of threads that grows as needed (older ones could let one long request
   starve others) and shrinks after 30 idle seconds. A request that finds no thread waits, unseen, in granian's own queue
@@ -13,6 +15,7 @@ What granian (2.8) does, and what is chosen because of it:
   worker is replaced, nobody does: the parent holds the address by a name (`_claim`).
 - On SIGTERM it stops accepting, finishes the requests that are in and closes idle connections; DRAIN later it kills
   the worker.
+- On SIGHUP it would replace its worker, which has no use here: the settings are read once.
 - Its own loop ends the server, with status 1, when a worker dies twice within 5.5 s. Ours replaces it at once, or after
   a pause if it died young, and never gives up.
 - Should the parent be killed, the worker would live on and keep the address: it watches its parent and ends.
@@ -63,7 +66,7 @@ class AddressError(Exception):
 
 
 def run(settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT; return the exit status."""
+    """Serve until SIGTERM, SIGINT or SIGHUP; return the exit status."""
     configure(settings.log_format)
     try:
         address = _bindable(settings.host, settings.port)
@@ -117,6 +120,9 @@ class _Server(Server):  # type: ignore[valid-type,misc]
             workers_kill_timeout=DRAIN,
         )
         self.signal_handler_interrupt = _ending(self)
+        # None leaves the signal as it is.
+        ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        self.signal_handler_reload = None if ignored else self.signal_handler_interrupt
 
     def _serve_loop(self, spawn_target: Any, target_loader: Any) -> None:
         tried, pause = monotonic(), 0.0
@@ -135,8 +141,6 @@ class _Server(Server):  # type: ignore[valid-type,misc]
                     continue
                 tried = monotonic()
                 self._replace(spawn_target, target_loader)
-            elif self.reload_signal:
-                self._reload(spawn_target, target_loader)
 
     def _replace(self, spawn_target: Any, target_loader: Any) -> None:
         """Start a worker in place of the one that is dead."""
@@ -172,6 +176,8 @@ def _loader(settings: Settings) -> Callable[[], Any]:
 
     def load() -> Any:
         """Make the application; runs in the worker process."""
+        # A terminal that is closed tells every process; this one ends when its parent says so, after its requests.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         threading.Thread(target=_end_with, args=(parent,), name="parent-watch", daemon=True).start()
         application = make_application(settings)
         Watch(settings.port, application.bodies.reading, application.answers.sending).start()

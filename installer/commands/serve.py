@@ -18,6 +18,8 @@ from memory_plugin.installer.saying import say
 from memory_plugin.installer.settings import Settings, from_env
 from memory_plugin.thin_api import server
 
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
 
 @click.command(name="serve", epilog="\b\nExample:\n  memory-plugin serve --embedded --data-dir ./memory-data")
 @click.option("--embedded", "use_embedded", is_flag=True, help="Start, or find running, a PostgreSQL of its own.")
@@ -43,7 +45,7 @@ def command(
     listen: str | None,
     **wishes: Any,
 ) -> int:
-    """Install into the database, then serve the /v1 API until SIGTERM or SIGINT.
+    """Install into the database, then serve the /v1 API until SIGTERM, SIGINT or SIGHUP.
 
     MEMORY_PLUGIN_SKIP_MIGRATE=1 leaves out the installation.
     """
@@ -58,8 +60,10 @@ def command(
     settings = from_env(environ, database_url=database_url, listen_addr=listen, **wishes)
     sidecar.refuse_taken(settings.listen_addr)
     # The sidecar has its own ways to stop; until it runs, these must not leave an embedded server behind.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _leave)
+    for number in ENDING:
+        # A hangup that nohup ignores stays ignored.
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _leave)
     with ExitStack() as stack:
         psql_line = ""
         if use_embedded:
@@ -94,5 +98,7 @@ def _signposts(settings: Settings, psql_line: str) -> list[str]:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    """Unwind, so that what was started is stopped."""
+    """Unwind, so that what was started is stopped; a second signal does not interrupt that."""
+    for other in ENDING:
+        signal.signal(other, signal.SIG_IGN)
     raise SystemExit(0)

@@ -78,6 +78,16 @@ def initialise(cluster: Path, programs: Path, account: Account | None, version: 
     fresh.rename(cluster)
 
 
+def has_ended(cluster: Path) -> bool:
+    """Tell whether the server of the cluster is gone; one that starts or stops is not."""
+    pid, _ = _listed(cluster)
+    with contextlib.suppress(ChildProcessError):
+        # As PID 1 it is for us to say that nobody asks for its status; until then its number is taken.
+        if pid and os.getpid() == 1:
+            os.waitpid(pid, os.WNOHANG)
+    return not _runs(pid, cluster)
+
+
 def find_running(cluster: Path) -> Address | None:
     """Return where the server answers, waiting while it starts or recovers; None when it does not run."""
     deadline = time.monotonic() + START_TIMEOUT_S
@@ -94,7 +104,7 @@ def find_running(cluster: Path) -> Address | None:
             except psycopg.OperationalError as error:
                 reason = str(error)
         if not _runs(pid, cluster):
-            _drop_stale(cluster, pid)
+            _drop_stale(cluster, pid, address)
             break
         if time.monotonic() > deadline:
             raise EmbeddedServerError(
@@ -128,10 +138,11 @@ def _runs(pid: int, cluster: Path) -> bool:
     return words[0].endswith(b"/postgres") and any(os.fsencode(cluster) in word for word in words[1:])
 
 
-def _drop_stale(cluster: Path, pid: int) -> None:
-    """Remove the pid file of a server that is gone, when its number now belongs to another process.
+def _drop_stale(cluster: Path, pid: int, address: Address | None) -> None:
+    """Remove the pid files of a server that is gone, when its number now belongs to another process.
 
-    PostgreSQL itself would take that process for the server, as happens after a container is killed and started again.
+    PostgreSQL itself would take that process for the server, as happens after a container is killed and started again,
+    or for as long as nobody has asked for the status of a server that was killed.
     While someone still holds the cluster, perhaps from another container, PostgreSQL's own checks decide.
     """
     with (cluster / "PG_VERSION").open() as handle, contextlib.suppress(BlockingIOError):
@@ -139,11 +150,13 @@ def _drop_stale(cluster: Path, pid: int) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, 0)
             (cluster / "postmaster.pid").unlink()
+            if address is not None:
+                (address.socket_dir / f".s.PGSQL.{address.port}.lock").unlink(missing_ok=True)
 
 
-def launch(cluster: Path, programs: Path, account: Account | None) -> Address:
-    """Start the server and wait until it answers."""
-    address = Address(_socket_dir(cluster, account), PORT)
+def launch(cluster: Path, programs: Path, account: Account | None, again: Address | None = None) -> Address:
+    """Start the server and wait until it answers; `again` is where one listened that has ended."""
+    address = again or Address(_socket_dir(cluster, account), PORT)
     log = cluster / LOG
     if log.exists() and log.stat().st_size > _LOG_BYTES_KEPT:
         log.rename(log.with_name(LOG + ".1"))
@@ -169,22 +182,24 @@ def launch(cluster: Path, programs: Path, account: Account | None) -> Address:
         if "pre-existing shared memory block" not in tail or time.monotonic() > deadline:
             break
         time.sleep(0.2)
-    _remove_socket_dir(address.socket_dir)
+    if again is None:
+        remove_socket_dir(address.socket_dir)
     raise EmbeddedServerError(f"it does not start: {tail or printed}", hint=f"see {log}")
 
 
 def stop(cluster: Path, programs: Path, account: Account | None) -> None:
     """Stop the server: connections are ended, what was committed is on disk."""
-    _, address = _listed(cluster)
+    pid, address = _listed(cluster)
     pg_ctl: list[str | Path] = [programs / "bin" / "pg_ctl", "stop", "-D", cluster, "-w", "-s", "-t", "30", "-m"]
     status, printed = pgprograms.run(account, [*pg_ctl, "fast"], cluster)
     if status:
         # Loses nothing either: the next start replays the log.
         status, printed = pgprograms.run(account, [*pg_ctl, "immediate"], cluster)
-    if status and (cluster / "postmaster.pid").exists():
+    # One that was killed leaves its pid file.
+    if status and _runs(pid, cluster):
         raise EmbeddedServerError(f"it does not stop: {printed}")
     if address is not None:
-        _remove_socket_dir(address.socket_dir)
+        remove_socket_dir(address.socket_dir)
 
 
 def _socket_dir(cluster: Path, account: Account | None) -> Path:
@@ -201,7 +216,7 @@ def _socket_dir(cluster: Path, account: Account | None) -> Path:
     return folder
 
 
-def _remove_socket_dir(folder: Path) -> None:
+def remove_socket_dir(folder: Path) -> None:
     """Remove the folder that was made for a socket, after its server is gone; leave the data's own."""
     if folder.name.startswith(_SOCKET_PREFIX) and not (folder / "PG_VERSION").exists():
         shutil.rmtree(folder, ignore_errors=True)

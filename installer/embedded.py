@@ -3,7 +3,8 @@
 The data stays in DIR/pgdata (or in DIR, when DIR is a cluster already). The server listens on a unix socket in a folder
 that only its own account can enter, and lets in that account and root (`peer`), nobody else and nothing over TCP. Two
 locks, both freed by the kernel when a process dies: on DIR, while someone starts or stops the server; on PG_VERSION,
-shared, held by every user, so that the last one can tell that it is the last.
+shared, held by every user, so that the last one can tell that it is the last. A server that has ended by itself is
+started again by those who keep it up.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -28,6 +30,9 @@ from memory_plugin.installer.pgprograms import Account
 
 DATABASE = "memory"
 ROOT_STATE_DIR = Path("/var/lib/memory-plugin")
+# Seconds between two looks whether the server runs; twice as many after each start that fails, up to MOST_PAUSE.
+LOOK_EVERY = 1.0
+MOST_PAUSE = 30.0
 
 
 class EmbeddedServer:
@@ -72,6 +77,65 @@ class EmbeddedServer:
                 os.close(user)
             if self._ours:
                 cluster.stop(self.data_dir, self._programs, self._account)
+                cluster.remove_socket_dir(self.address.socket_dir)
+
+    def start_again(self) -> bool:
+        """Start the server again, where it was, if it has ended; tell whether it had. Raises EmbeddedServerError."""
+        if not self._ours:
+            return False
+        try:
+            if not cluster.has_ended(self.data_dir):
+                return False
+            with _starting_or_stopping(self.data_dir):
+                user = self._user
+                if user is None:
+                    return False
+                # A use of ours would keep it from telling a stale pid file.
+                fcntl.flock(user, fcntl.LOCK_UN)
+                try:
+                    running = cluster.find_running(self.data_dir)
+                finally:
+                    fcntl.flock(user, fcntl.LOCK_SH)
+                running = running or cluster.launch(self.data_dir, self._programs, self._account, self.address)
+        except OSError as error:
+            raise EmbeddedServerError(f"{error.strerror}: {error.filename or self.data_dir}") from error
+        except psycopg.Error as error:
+            raise EmbeddedServerError(str(error)) from error
+        if running != self.address:
+            raise EmbeddedServerError(
+                f"another program has started it, in {running.socket_dir}", hint="start this anew"
+            )
+        return True
+
+    @contextlib.contextmanager
+    def kept_up(self, report: Callable[[str], None]) -> Iterator[None]:
+        """Start the server again whenever it has ended, with one line each time, until the block ends."""
+        leaving = threading.Event()
+
+        def tell(line: str) -> None:
+            # Nobody may read the log any more.
+            with contextlib.suppress(OSError, ValueError):
+                report(line)
+
+        def watch() -> None:
+            pause = LOOK_EVERY
+            while not leaving.wait(pause):
+                try:
+                    if self.start_again():
+                        tell("PostgreSQL had ended, and was started again")
+                    pause = LOOK_EVERY
+                except EmbeddedServerError as error:
+                    pause = min(pause * 2, MOST_PAUSE)
+                    why = f"{error.detail} -- {error.hint}"
+                    tell(f"WARNING: PostgreSQL has ended, and is tried again in {pause:g} s: {why}")
+
+        watching = threading.Thread(target=watch, name="embedded-watch", daemon=True)
+        watching.start()
+        try:
+            yield
+        finally:
+            leaving.set()
+            watching.join()
 
     def __enter__(self) -> EmbeddedServer:
         return self
@@ -151,6 +215,8 @@ def _starting_or_stopping(data: Path) -> Iterator[None]:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
+        # Said, since a process that was forked meanwhile has the handle too.
+        fcntl.flock(handle, fcntl.LOCK_UN)
         os.close(handle)
 
 

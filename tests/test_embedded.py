@@ -251,10 +251,11 @@ def test_pid_file_naming_a_process_that_is_no_server_is_no_hindrance(filled: Pat
     identity = {} if account is None else {"user": account.uid, "group": account.gid}
     # Of the server's own account: PostgreSQL would take it for the server.
     with subprocess.Popen(["/bin/sleep", "60"], **identity) as other:  # type: ignore[call-overload]
-        stale = filled / "pgdata" / "postmaster.pid"
-        stale.write_text("\n".join([str(other.pid), *listed[1:]]) + "\n")
-        if account is not None:
-            os.chown(stale, account.uid, account.gid)
+        for name in ("postmaster.pid", ".s.PGSQL.5432.lock"):
+            stale = filled / "pgdata" / name
+            stale.write_text("\n".join([str(other.pid), *listed[1:]]) + "\n")
+            if account is not None:
+                os.chown(stale, account.uid, account.gid)
         with embedded.start(filled) as server:
             assert not server.found_running
             assert answers(server.url)
@@ -448,3 +449,67 @@ def test_programs_in_a_closed_folder_are_copied_once_to_a_place_of_roots(
     os.truncate(next((folder / "state").rglob("vector.so")), 10)
     assert programs().stat().st_ino != made
     assert len(list((folder / "state").iterdir())) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_server_that_ends_is_started_again_where_it_was(
+    filled: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(embedded, "LOOK_EVERY", 0.02)
+    said: list[str] = []
+    # A socket in a folder of its own, which it keeps.
+    monkeypatch.setattr(cluster, "_LONGEST_SOCKET", 40)
+    with embedded.start(filled) as server, server.kept_up(said.append):
+        assert server.address.socket_dir != filled / "pgdata"
+        for times in (1, 2):
+            os.kill(postmaster(filled / "pgdata"), number)
+            await_lines(said, times)
+            assert answers(server.url)
+        assert set(said) == {"PostgreSQL had ended, and was started again"}
+    assert not answers(server.url)
+    assert not server.address.socket_dir.exists()
+    assert len(said) == 2
+
+
+def test_server_that_does_not_start_again_is_tried_on(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "LOOK_EVERY", 0.02)
+    said: list[str] = []
+    with embedded.start(filled) as server, server.kept_up(said.append):
+        rules = filled / "pgdata" / "pg_hba.conf"
+        rules.rename(filled / "away")
+        os.kill(postmaster(filled / "pgdata"), signal.SIGINT)
+        await_lines(said, 2)
+        assert said[0].startswith("WARNING: PostgreSQL has ended, and is tried again in 0.04 s: it does not start: ")
+        assert said[1].startswith("WARNING: PostgreSQL has ended, and is tried again in 0.08 s: ")
+        (filled / "away").rename(rules)
+        await_lines(said, 1, "PostgreSQL had ended, and was started again")
+        assert answers(server.url)
+
+
+def test_server_that_was_killed_is_no_trouble_at_the_end(filled: Path) -> None:
+    with embedded.start(filled):
+        pid = postmaster(filled / "pgdata")
+        os.kill(pid, signal.SIGKILL)
+        await_end(pid)
+
+
+def test_server_of_two_users_is_started_again_once(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "LOOK_EVERY", 0.02)
+    said: list[str] = []
+    with embedded.start(filled) as one, embedded.start(filled) as two:
+        with one.kept_up(said.append), two.kept_up(said.append):
+            os.kill(postmaster(filled / "pgdata"), signal.SIGKILL)
+            # While both use it, a number that is still taken is tried again.
+            await_lines(said, 1, "PostgreSQL had ended")
+            started = postmaster(filled / "pgdata")
+            assert answers(one.url)
+        two.close()
+        assert postmaster(filled / "pgdata") == started
+        assert answers(one.url)
+
+
+def await_lines(said: list[str], count: int, start: str = "") -> None:
+    deadline = time.monotonic() + 30
+    while sum(line.startswith(start) for line in said) < count:
+        assert time.monotonic() < deadline, said
+        time.sleep(0.02)

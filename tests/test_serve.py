@@ -130,6 +130,25 @@ def test_embedded_serves_what_it_prints_and_stops_with_its_server(
     assert [one["content"] for one in found["memories"]] == ["tabs, not spaces"]
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_embedded_server_that_ends_is_started_again_and_served(
+    folder: Path, address: str, serving: Callable[..., Serving], number: int
+) -> None:
+    run = serving("--embedded", "--data-dir", folder, "--listen", address, "--dimensions", "3")
+    run.health(run.signposts()["base URL"])
+    pid_file = folder / "pgdata" / "postmaster.pid"
+    os.kill(int(pid_file.read_text().split()[0]), number)
+    memory = {"content": "again", "kind": "fact", "source": "user"}
+    deadline = time.monotonic() + 30
+    while httpx.post(f"http://{address}/v1/namespaces/workspace:a/memories", json=memory).status_code != 201:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    status, said = run.end()
+    assert status == 0, said
+    assert said.count("\nPostgreSQL had ended, and was started again\n") == 1
+    assert not pid_file.exists()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_signal_while_it_starts_leaves_no_server_behind(
     folder: Path, address: str, serving: Callable[..., Serving], number: int

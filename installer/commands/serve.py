@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -66,17 +66,18 @@ def command(
             signal.signal(number, _leave)
     with ExitStack() as stack:
         psql_line = ""
+        database = None
         if use_embedded:
             version = int(postgres_version) if postgres_version else None
             database = stack.enter_context(embedded.start(data_dir, version))
             settings = settings.with_url(database.url)
             psql_line = database.psql_line
             say("embedded", f"PostgreSQL {database.version}, data in {database.data_dir}")
-        return _serve(settings, psql_line)
+        return _serve(settings, psql_line, database)
 
 
-def _serve(settings: Settings, psql_line: str) -> int:
-    """Install, say where everything is, and serve."""
+def _serve(settings: Settings, psql_line: str, database: embedded.EmbeddedServer | None) -> int:
+    """Install, say where everything is, and serve, an embedded server kept up meanwhile."""
     api.install(settings, report=lambda line: say("install", line))
     sidecar_settings = sidecar.settings_of(sidecar.environment(os.environ, settings))
     if not psql_line and settings.url_source != "--database-url":
@@ -87,7 +88,8 @@ def _serve(settings: Settings, psql_line: str) -> int:
         for line in _signposts(settings, psql_line):
             click.echo(line)
         sys.stdout.flush()
-    return server.run(sidecar_settings)
+    with database.kept_up(lambda line: say("embedded", line)) if database else nullcontext():
+        return server.run(sidecar_settings)
 
 
 def _signposts(settings: Settings, psql_line: str) -> list[str]:

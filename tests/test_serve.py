@@ -203,6 +203,19 @@ def test_taken_port_is_one_line_and_nothing_is_started(folder: Path, serving: Ca
     assert list(folder.iterdir()) == []
 
 
+def test_a_setting_of_the_sidecar_is_checked_before_anything_is_started(
+    folder: Path, empty_database: str, serving: Callable[..., Serving]
+) -> None:
+    for arguments in (["--embedded", "--data-dir", folder], ["--database-url", empty_database]):
+        run = serving(*arguments, MEMORY_PLUGIN_TOKEN="short")
+        out, said = run.process.communicate(timeout=60)
+        assert (run.process.returncode, out, said.count("\n")) == (21, "", 1)
+        assert "MEMORY_PLUGIN_TOKEN must be 16 to 512 characters" in said
+    assert list(folder.iterdir()) == []
+    with psycopg.connect(empty_database) as conn:
+        assert conn.execute("select to_regnamespace('memory_plugin') is null").fetchone() == (True,)
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [

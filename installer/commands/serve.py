@@ -58,6 +58,9 @@ def command(
         # The embedded server it is, whatever the environment names.
         environ.update(DATABASE_URL="", MEMORY_PLUGIN_DATABASE_URL="")
     settings = from_env(environ, database_url=database_url, listen_addr=listen, **wishes)
+    # Before anything is started or written; an embedded server's URL is not known yet, and its own.
+    known = settings.with_url("postgresql:///") if use_embedded else settings
+    sidecar.settings_of(sidecar.environment(os.environ, known))
     sidecar.refuse_taken(settings.listen_addr)
     # The sidecar has its own ways to stop; until it runs, these must not leave an embedded server behind.
     for number in ENDING:

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from fixtures.cluster import free_port
-from fixtures.sidecars import PROGRAM, Sidecar, clean_env, wait_until
+from fixtures.sidecars import Sidecar, clean_env, wait_until
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -25,10 +25,11 @@ def blocks(language: str) -> list[str]:
 
 def run_bash(script: str, **environment: str) -> str:
     """Run a block as one script that stops at the first failure; return what it printed."""
-    path = f"{PROGRAM.parent}:/usr/local/bin:/usr/bin:/bin"
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
-        env={**clean_env(**environment), "PATH": path},
+        cwd=ROOT,
+        # Where our program is not: the README says how it gets there.
+        env={**clean_env(**environment), "PATH": "/usr/local/bin:/usr/bin:/bin"},
         capture_output=True,
         text=True,
         timeout=60,

@@ -238,7 +238,8 @@ def test_wrong_use_is_one_line(serving: Callable[..., Serving], arguments: list[
 def test_server_of_ones_own_is_installed_into_and_served(
     empty_database: str, address: str, serving: Callable[..., Serving]
 ) -> None:
-    run = serving("--listen", address, DATABASE_URL=empty_database)
+    on_path = f"{PROGRAM.parent}:{os.environ['PATH']}"
+    run = serving("--listen", address, DATABASE_URL=empty_database, PATH=on_path)
     signposts = run.signposts()
     assert run.health(f"http://{address}").status_code == 200
     assert signposts["psql"] == 'psql "$(memory-plugin dsn --show-password)"'
@@ -246,6 +247,25 @@ def test_server_of_ones_own_is_installed_into_and_served(
         assert conn.execute("select to_regclass('memory_plugin.memory_records') is not null").fetchone() == (True,)
     status, said = run.end()
     assert status == 0, said
+
+
+@pytest.mark.servers("any")
+def test_psql_line_works_where_the_program_is_not_on_the_path(
+    empty_database: str, address: str, serving: Callable[..., Serving]
+) -> None:
+    run = serving("--listen", address, DATABASE_URL=empty_database, PATH="/usr/bin:/bin")
+    line = run.signposts()["psql"]
+    run.health(f"http://{address}")
+    # The line's own psql may be absent here: what it is given is what counts.
+    url = subprocess.run(
+        ["/bin/sh", "-c", f'set -- {line}; printf %s "$2"'],
+        env={"PATH": "/usr/bin:/bin", "DATABASE_URL": empty_database},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    with psycopg.connect(url) as conn:
+        assert conn.execute("select version from memory_plugin.health()").fetchone() == ("1.0.0",)
 
 
 @pytest.mark.servers("any")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import signal
 import sys
 from contextlib import ExitStack, nullcontext
@@ -85,7 +87,7 @@ def _serve(settings: Settings, psql_line: str, database: embedded.EmbeddedServer
     sidecar_settings = sidecar.settings_of(sidecar.environment(os.environ, settings))
     if not psql_line and settings.url_source != "--database-url":
         # Works as printed where the variables are set, and keeps the password out of the log.
-        psql_line = 'psql "$(memory-plugin dsn --show-password)"'
+        psql_line = f'psql "$({_program()} dsn --show-password)"'
     if sidecar_settings.log_format == "text":
         # For people; a machine that reads the log as JSON finds the address in its first line.
         for line in _signposts(settings, psql_line):
@@ -93,6 +95,14 @@ def _serve(settings: Settings, psql_line: str, database: embedded.EmbeddedServer
         sys.stdout.flush()
     with database.kept_up(lambda line: say("embedded", line)) if database else nullcontext():
         return server.run(sidecar_settings)
+
+
+def _program() -> str:
+    """Return how a shell calls this program: by its name, else by its path."""
+    beside = Path(sys.executable).with_name("memory-plugin")
+    if shutil.which("memory-plugin") or not beside.exists():
+        return "memory-plugin"
+    return shlex.quote(str(beside))
 
 
 def _signposts(settings: Settings, psql_line: str) -> list[str]:

@@ -66,6 +66,10 @@ def run(arguments: list[str]) -> int:
     except InstallError as error:
         return _fail(error, verbose)
     except click.UsageError as error:
+        # What click before 8.2 has no error for, and prints itself.
+        if error.ctx is not None and isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
+            click.echo(error.ctx.get_help(), err=True)
+            return UsageError.exit_code
         path = error.ctx.command_path if error.ctx else "memory-plugin"
         return _fail(UsageError(error.format_message(), hint=f"see {path} --help"), verbose)
     except (click.Abort, KeyboardInterrupt):

@@ -40,6 +40,17 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"\n  {name} " in printed
 
 
+@pytest.mark.parametrize("arguments", [[], ["embedding"]])
+def test_without_a_command_the_help_is_printed_as_it_is(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run([*arguments, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert cli.run(arguments) == 2
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", shown)
+
+
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_every_command_has_help_with_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run([name, "--help"]) == 0

@@ -13,7 +13,7 @@ from memory_plugin.installer import apply, discover, plpython, sources, verify, 
 from memory_plugin.installer import plan as planning
 from memory_plugin.installer.connect import open_connection, reading, server_error
 from memory_plugin.installer.discover import Facts
-from memory_plugin.installer.errors import InstallError, VerifyFailedError
+from memory_plugin.installer.errors import InstallError, MissingPrivilegeError, VerifyFailedError
 from memory_plugin.installer.plan import Plan
 from memory_plugin.installer.settings import Settings
 from memory_plugin.installer.verify import Verdict
@@ -120,6 +120,11 @@ def is_healthy(settings: Settings) -> bool:
             raise VerifyFailedError(
                 f"it holds no store of this program's ({error.diag.message_primary})",
                 hint="run memory-plugin install first, or leave out MEMORY_PLUGIN_SKIP_MIGRATE",
+            ) from None
+        except errors.InsufficientPrivilege as error:
+            raise MissingPrivilegeError(
+                error.diag.message_primary or "",
+                hint=f'have an administrator run: grant memory_plugin_api to "{connection.info.user}"',
             ) from None
     return True
 

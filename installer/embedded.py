@@ -160,7 +160,7 @@ def start(
     folder = (data_dir or default_data_dir()).expanduser().resolve()
     try:
         data = folder if (folder / "PG_VERSION").exists() else folder / "pgdata"
-        account = pgprograms.account_for(data.stat().st_uid if data.exists() else None)
+        account = pgprograms.account_for(data)
         pgprograms.refuse_closed(account, folder)
         major = _version(data, version)
         programs = pgprograms.reachable(major, account, state_dir)

@@ -20,6 +20,8 @@ from memory_plugin.installer.errors import (
 )
 from memory_plugin.installer.transfer import store
 
+PLPYTHON_HINT = "install postgresql-plpython3-N, then run memory-plugin install as superuser"
+
 _STORE_DIMENSIONS = """
 select a.atttypmod from pg_catalog.pg_attribute as a
 where a.attrelid = 'memory_plugin.memory_records'::pg_catalog.regclass and a.attname = 'embedding'
@@ -109,7 +111,8 @@ def _refusal(error: psycopg.Error) -> Exception:
     if error.sqlstate == "MP002":
         return DimensionsDifferError(text, hint="leave out --dimensions: a store holds the vectors of one model")
     if error.sqlstate in ("0A000", "42883"):
-        return PlpythonMissingError("the database cannot fetch embeddings itself", hint=hint)
+        # The server's own hint for a function that is not there speaks of types.
+        return PlpythonMissingError("the database cannot fetch embeddings itself", hint=PLPYTHON_HINT)
     if error.sqlstate == "42501":
         return MissingPrivilegeError(text)
     return error

@@ -13,6 +13,7 @@ import importlib.metadata
 import importlib.util
 import os
 import pwd
+import shlex
 import shutil
 import stat
 import subprocess
@@ -41,16 +42,18 @@ class Account:
     gid: int
 
 
-def account_for(owner_uid: int | None = None) -> Account | None:
+def account_for(data: Path | None = None) -> Account | None:
     """Return the account to run the server under: None for our own, another one for root, which PostgreSQL refuses.
 
     The owner of data that is there already decides.
     """
     if os.geteuid() != 0:
         return None
-    if owner_uid is not None:
+    if data is not None and data.exists():
+        owner_uid = data.stat().st_uid
         if owner_uid == 0:
-            raise EmbeddedServerError("the data belongs to root", hint="give it to the account postgres: chown -R")
+            hint = f"give it to the account postgres: chown -R postgres: {shlex.quote(str(data))}"
+            raise EmbeddedServerError("the data belongs to root", hint=hint)
         try:
             entry = pwd.getpwuid(owner_uid)
         except KeyError:

@@ -20,6 +20,7 @@ import psycopg
 from memory_plugin.installer import discover, functions, plpython, reembedding_wish, sources, waiting
 from memory_plugin.installer import plan as planning
 from memory_plugin.installer.connect import Connection, set_back
+from memory_plugin.installer.embedding_provider import PLPYTHON_HINT
 from memory_plugin.installer.errors import (
     ConflictError,
     LockTimeoutError,
@@ -115,7 +116,7 @@ class Change:
         found, complete = store.one(self._connection, _LOOK)
         if not complete:
             raise PlpythonMissingError(
-                "without PL/Python the store fetches no embeddings, and so cannot change its model"
+                "without it the store fetches no embeddings, and so cannot change its model", hint=PLPYTHON_HINT
             )
         return State(found["stage"], found["model"], found["dimensions"]) if isinstance(found, dict) else None
 

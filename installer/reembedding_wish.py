@@ -11,7 +11,7 @@ from psycopg import sql
 
 from memory_plugin.installer import secret
 from memory_plugin.installer.connect import Connection
-from memory_plugin.installer.errors import BadSettingError
+from memory_plugin.installer.errors import BadSettingError, ProviderError
 from memory_plugin.installer.transfer import store
 
 
@@ -29,7 +29,7 @@ class Wish:
 
 
 def test(connection: Connection, wish: Wish) -> None:
-    """Ask the provider for one word; raise BadSettingError where that breaks a rule or does not work."""
+    """Ask the provider for one word; raise BadSettingError for what breaks a rule, ProviderError for a wrong answer."""
     with _refusing(), connection.transaction():
         provider, values = _provider(connection, wish)
         query = sql.SQL("select memory_plugin._test_embedding({})").format(provider)
@@ -37,10 +37,7 @@ def test(connection: Connection, wish: Wish) -> None:
     if not isinstance(told, dict):
         raise TypeError("_test_embedding() gave no object")
     if not told["ok"]:
-        raise BadSettingError(
-            f"the embedding service does not answer as it should: {told['problem']}",
-            hint="correct --url, --model or --dimensions; nothing was changed",
-        )
+        raise ProviderError(str(told["problem"]), hint="correct --url, --model or --dimensions; nothing was changed")
 
 
 def start(connection: Connection, wish: Wish) -> None:

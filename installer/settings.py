@@ -14,6 +14,8 @@ from memory_plugin.thin_api import settings as thin
 
 MAX_DIMENSIONS = 4000
 PLPYTHON_CHOICES = ("auto", "require", "off")
+# Options that are not called as their field is.
+_OPTIONS = {"listen_addr": "--listen", "lock_timeout_s": "--lock-timeout"}
 _YES = frozenset({"1", "true", "yes", "on"})
 _NO = frozenset({"", "0", "false", "no", "off"})
 # A configuration's name is put into SQL: plain identifiers only, with or without a schema.
@@ -56,11 +58,9 @@ class Settings:
         """Return the connection string in force with its password hidden, for people."""
         return dsn.mask(self.conninfo)
 
-    def with_url(self, url: str) -> Settings:
-        """Return these settings with another connection string, as from --database-url."""
-        return replace(
-            self, database_url=dsn.in_force(url, "--database-url"), explicit=False, url_source="--database-url"
-        )
+    def with_url(self, url: str, source: str = "--database-url") -> Settings:
+        """Return these settings with another connection string, as from this option."""
+        return replace(self, database_url=dsn.in_force(url, source), explicit=False, url_source=source)
 
 
 def from_env(environ: Mapping[str, str], **overrides: Any) -> Settings:
@@ -78,7 +78,7 @@ def from_env(environ: Mapping[str, str], **overrides: Any) -> Settings:
     def pick(field: str, variable: str, default: str) -> tuple[str, str]:
         """Return where a value came from and the value as text."""
         if field in given:
-            return "--" + field.replace("_", "-"), str(given.pop(field)).strip()
+            return _OPTIONS.get(field, "--" + field.replace("_", "-")), str(given.pop(field)).strip()
         return variable, environ.get(variable, default).strip() or default
 
     values: dict[str, Any] = {

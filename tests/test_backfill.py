@@ -130,6 +130,19 @@ def test_a_source_elsewhere_is_read_and_left_as_it_is(
     assert "--source-url" in facts["error"]
 
 
+@pytest.mark.servers("any")
+def test_a_source_that_is_not_there_is_named_as_the_source(
+    server: Server, database: str, backfill: Callable[..., Any]
+) -> None:
+    away = "postgresql://u:hush@127.0.0.1:1/x"
+    for url, status in ((away, 10), (server.url("absent"), 11), ("mysql://x", 21)):
+        code, facts = backfill("--source-url", url)
+        assert code == status
+        assert "--source-url" in facts["error"]
+        assert "DATABASE_URL" not in facts["error"]
+        assert "--database-url" not in facts["error"]
+
+
 def test_a_source_of_another_encoding_is_read_as_what_it_says(
     server: Server, database: str, backfill: Callable[..., Any]
 ) -> None:

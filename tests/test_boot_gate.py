@@ -202,6 +202,18 @@ def test_without_migrations_a_refused_login_keeps_its_code_and_its_one_advice(se
 
 
 @ANY
+def test_without_migrations_a_login_without_rights_is_told_which_are_enough(
+    server: Server, database: str, new_role: Callable[..., str]
+) -> None:
+    name = str(psycopg.conninfo.conninfo_to_dict(database)["dbname"])
+    role = new_role(password="right")
+    url = server.url(name, user=role, password="right", tcp=True)
+    done = boot(*SHOW, DATABASE_URL=url, **here(), **SKIP, **REQUIRED)
+    assert (done.returncode, done.stdout) == (22, "")
+    assert done.stderr.splitlines()[-1].endswith(f' -- have an administrator run: grant memory_plugin_api to "{role}"')
+
+
+@ANY
 def test_without_migrations_the_sidecars_own_rights_are_enough(
     server: Server, database: str, new_role: Callable[..., str]
 ) -> None:

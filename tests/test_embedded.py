@@ -315,6 +315,14 @@ def test_data_of_another_version_is_refused_by_name(folder: Path) -> None:
         embedded.start(folder)
 
 
+@as_root
+def test_data_of_root_is_refused_with_a_line_that_gives_it_away(folder: Path) -> None:
+    (folder / "data of ours" / "pgdata").mkdir(parents=True)
+    with pytest.raises(EmbeddedServerError) as failure:
+        embedded.start(folder / "data of ours")
+    assert failure.value.hint.endswith(f"chown -R postgres: '{folder}/data of ours/pgdata'")
+
+
 def test_missing_programs_are_named_with_the_way_to_get_them(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pgprograms, "PACKAGE", "no_such_package")
     with pytest.raises(EmbeddedServerError) as failure:

@@ -266,4 +266,12 @@ def test_without_python_in_the_database_it_says_so(database: str) -> None:
     assert done.returncode == 15
     assert "plpython3" in done.stderr
     assert "none" in embedding(database, "show").stdout
-    assert embedding(database, "test").returncode == 15
+    tried = embedding(database, "test")
+    assert tried.returncode == 15
+    assert "type cast" not in tried.stderr
+    environ = clean_env(MEMORY_PLUGIN_DATABASE_URL=database)
+    change = [PROGRAM, "reembed", "--model", "m", "--dimensions", "3"]
+    changed = subprocess.run(change, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert changed.returncode == 15
+    for said in (tried.stderr, changed.stderr):
+        assert said.endswith(" -- install postgresql-plpython3-N, then run memory-plugin install as superuser\n")

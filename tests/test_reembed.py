@@ -392,16 +392,17 @@ def test_what_cannot_be_is_refused_and_changes_nothing(
     assert said("--finish", "--model", "x", "--dimensions", "5")[0] == 2
     assert said()[0] == 2
     code, text = said("--model", "x", "--dimensions", "384")
-    assert code == 21
+    assert code == 31
     assert "the vectors have 1536 dimensions" in text
     code, text = said("--model", "x", "--dimensions", "384", "--url", "ftp://host")
     assert code == 21
     assert "url must be http://" in text
     code, text = said("--model", "x", "--dimensions", "384", "--url", other.url)
-    assert code == 21
+    assert code == 31
     assert "the key is not accepted" in text
     assert KEY not in text
     assert other.requests == 1
+    assert said("--model", "x", "--dimensions", "384", "--url", "http://127.0.0.1:9")[0] == 31
     assert not spare(filled)
     filled.execute("select memory_plugin.remove_embedding_provider()")
     code, text = said("--model", "x", "--dimensions", "384")

@@ -87,6 +87,20 @@ def test_bad_value_is_refused_by_variable_and_rule(variable: str, value: str, ru
 
 
 @pytest.mark.parametrize(
+    ("option", "field", "value"),
+    [
+        ("--lock-timeout", "lock_timeout_s", "0"),
+        ("--listen", "listen_addr", "bad"),
+        ("--dimensions", "dimensions", "0"),
+    ],
+)
+def test_bad_value_of_an_option_is_refused_by_its_name(option: str, field: str, value: str) -> None:
+    with pytest.raises(BadSettingError) as refusal:
+        from_env({}, **{field: value})
+    assert f": {option} must be " in refusal.value.line
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("127.0.0.1:9100", ("127.0.0.1", 9100)),

@@ -70,7 +70,7 @@ def command(
     if not verify and (sample is not None or ignore_new):
         raise click.UsageError("--sample and --ignore-new belong to --verify")
     settings = options.settings(database_url=database_url)
-    source_settings = settings if source_url is None else settings.with_url(source_url)
+    source_settings = settings if source_url is None else settings.with_url(source_url, "--source-url")
     with backfill.opened(settings, source_settings) as doors:
         earlier = backfill.look(doors)
         if verify:

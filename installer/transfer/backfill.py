@@ -7,13 +7,13 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TextIO
 
 from memory_plugin.installer.connect import Connection
-from memory_plugin.installer.errors import BadSettingError
+from memory_plugin.installer.errors import BadSettingError, LoginRefusedError, ServerUnreachableError
 from memory_plugin.installer.settings import Settings
 from memory_plugin.installer.transfer import earlier_table, staging, store
 from memory_plugin.installer.transfer.earlier_table import Earlier
@@ -54,11 +54,16 @@ class Doors:
 @contextmanager
 def opened(settings: Settings, source_settings: Settings) -> Iterator[Doors]:
     """Open the connections that a backfill needs."""
-    with (
-        store.session(source_settings, "backfill, reading the source") as source,
-        store.session(settings, "backfill, namespaces", autocommit=True) as names,
-        store.session(settings, "backfill") as target,
-    ):
+    with ExitStack() as stack:
+        try:
+            source = stack.enter_context(store.session(source_settings, "backfill, reading the source"))
+        except (ServerUnreachableError, LoginRefusedError) as error:
+            if source_settings.url_source != "--source-url":
+                raise
+            hint = error.hint.replace("DATABASE_URL", "--source-url")
+            raise type(error)(error.detail, hint=hint) from None
+        names = stack.enter_context(store.session(settings, "backfill, namespaces", autocommit=True))
+        target = stack.enter_context(store.session(settings, "backfill"))
         yield Doors(source, target, names, settings, source_settings)
 
 

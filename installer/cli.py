@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -12,6 +16,7 @@ import click
 from memory_plugin import __version__
 from memory_plugin.installer.errors import InstallError, UsageError, one_line
 from memory_plugin.installer.saying import say
+from memory_plugin.installer.supervisor import StoppedError
 
 COMMANDS = (
     *("install", "status", "plan", "verify", "render", "dsn", "serve", "boot"),
@@ -34,6 +39,17 @@ class LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands in the order an operator meets them."""
         return list(COMMANDS)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; where a signal ended it, say so and exit as a shell would have it."""
+        try:
+            return super().invoke(ctx)
+        except StoppedError as stopped:
+            # Not further: click takes it for a Ctrl-C.
+            name, status = signal.Signals(stopped.number).name, 128 + stopped.number
+            line = f"memory-plugin: ended by {name}; a statement under way was cancelled -- run this again"
+            say("command_failed", line, exit_code=status)
+            raise click.exceptions.Exit(status) from None
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command, or None for a name there is not."""
@@ -62,7 +78,8 @@ def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code."""
     verbose = "--verbose" in _verbose_first(arguments)[:1]
     try:
-        result: Any = group.main(args=_verbose_first(arguments), prog_name="memory-plugin", standalone_mode=False)
+        with _stoppable():
+            result: Any = group.main(args=_verbose_first(arguments), prog_name="memory-plugin", standalone_mode=False)
     except InstallError as error:
         return _fail(error, verbose)
     except click.UsageError as error:
@@ -83,6 +100,29 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         return _fail(InstallError(f"{type(error).__name__}: {one_line(str(error))}"), verbose)
     return result if isinstance(result, int) else 0
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP do what SIGINT does: the driver cancels its statement, and what was begun is undone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    # What nohup ignores stays ignored.
+    numbers = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) != signal.SIG_IGN]
+
+    def stop(number: int, frame: object) -> None:
+        # What unwinds now must not be interrupted in its turn.
+        for one in numbers:
+            signal.signal(one, signal.SIG_IGN)
+        raise StoppedError(number)
+
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _fail(error: InstallError, verbose: bool) -> int:

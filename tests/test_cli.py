@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
-from fixtures.installing import rows
+from fixtures.installing import connected, rows
+from fixtures.sidecars import PROGRAM, wait_until
 from memory_plugin import __version__
 from memory_plugin.installer import cli, options
 from memory_plugin.installer.commands import status as status_command
@@ -165,3 +168,41 @@ def test_skip_migrate_makes_install_do_nothing_and_succeed(
     assert cli.run(["install", "--database-url", empty_database]) == 0
     assert capsys.readouterr().out == "skipped: MEMORY_PLUGIN_SKIP_MIGRATE is set\n"
     assert rows(empty_database, "select to_regnamespace('memory_plugin')") == [(None,)]
+
+
+@pytest.mark.servers("any")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("arguments", [["install"], ["verify"], ["uninstall", "--yes"]], ids=lambda words: words[0])
+def test_a_signal_to_end_cancels_what_waits_in_the_database_and_says_so(
+    database: str, arguments: list[str], number: signal.Signals
+) -> None:
+    ours = "from pg_stat_activity where datname = current_database() and application_name like 'memory-plugin %'"
+    with psycopg.connect(database) as locking, connected(database) as looking:
+        locking.execute("lock table memory_plugin.schema_migrations, memory_plugin.memory_records")
+        command = [str(PROGRAM), *arguments, "--database-url", database]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+            waiting = f"select {ours} and wait_event_type = 'Lock'".encode()
+            wait_until(lambda: looking.execute(waiting).fetchall(), "a wait for the lock")
+            process.send_signal(number)
+            _, said = process.communicate(timeout=20)
+        assert process.returncode == 128 + number
+        assert said.splitlines()[-1].startswith(f"memory-plugin: ended by {number.name}; ")
+        assert "\n\n" not in f"\n{said}"
+        wait_until(lambda: not looking.execute(f"select {ours}".encode()).fetchall(), "the end of its connections")
+
+
+@pytest.mark.servers("any")
+def test_a_hangup_that_nohup_ignores_ends_no_command(database: str) -> None:
+    with psycopg.connect(database) as locking, connected(database) as looking:
+        locking.execute("lock table memory_plugin.schema_migrations")
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        try:
+            command = [str(PROGRAM), "verify", "--database-url", database]
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        finally:
+            signal.signal(signal.SIGHUP, before)
+        waiting = b"select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+        wait_until(lambda: looking.execute(waiting).fetchall(), "a wait for the lock")
+        process.send_signal(signal.SIGHUP)
+        locking.rollback()
+        assert process.wait(30) == 0

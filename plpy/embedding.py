@@ -31,8 +31,9 @@ class Answer:
     """What became of a request."""
 
     # scope: None (every text has its vector), "some" (those without one are at fault), "texts" (the provider refuses
-    # these texts), "denied" (it refuses, perhaps because of a text), "lost" (no usable answer, perhaps because of a
-    # text), "unclear" (the same, and now it does not work without them either), "provider" (no text is at fault).
+    # these texts), "denied" (it refuses, perhaps because of a text), "held" (it takes nothing now, or not from us;
+    # hardly because of a text), "lost" (no usable answer, perhaps because of a text), "unclear" (held, or lost and now
+    # it does not work without them either), "provider" (no text is at fault).
 
     def __init__(
         self, vectors: "list[str | None] | None" = None, scope: "str | None" = None, problem: "str | None" = None,
@@ -123,8 +124,9 @@ def _asked(
         hint = _words(body) or ": the key is not accepted"
     if 300 <= status < 400:
         hint = ": redirects are not followed"
-    # A gateway or a moderation may refuse a text with any of these.
-    scope = "denied" if 400 <= status < 500 and status not in (401, 429) else "provider"
+    # A gateway or a moderation may refuse a text with any of these; to ask for something harmless right after the
+    # others would be one request more that the provider did not want.
+    scope = "denied" if 400 <= status < 500 and status not in (401, 429) else "held"
     return Answer(scope=scope, problem=problem + hint, retry_after=_retry_after(given))
 
 
@@ -206,7 +208,8 @@ def query(plpy: Any, store: dict[str, Any], mark: str, text: str, post: Post) ->
     if not len(found):
         return None
     provider = found[0]
-    cache, key = kept["cache"], (provider["revision"], text)
+    asked = provider["query_prefix"] + text[: provider["max_characters"]]
+    cache, key = kept["cache"], (provider["revision"], asked)
     if key in cache:
         cache.move_to_end(key)
         return str(cache[key])
@@ -215,7 +218,6 @@ def query(plpy: Any, store: dict[str, Any], mark: str, text: str, post: Post) ->
         kept["revision"], kept["failures"], kept["closed_until"] = provider["revision"], 0, 0.0
     if provider["off"] or time.monotonic() < kept["closed_until"]:
         return None
-    asked = provider["query_prefix"] + text[: provider["max_characters"]]
     # What a session's first search takes before it asks is the search's time as well.
     most = provider["query_timeout_ms"] / 1000
     seconds = max(most / 2, most - provider["elapsed"])
@@ -228,7 +230,7 @@ def query(plpy: Any, store: dict[str, Any], mark: str, text: str, post: Post) ->
     except Exception as error:
         answer = Answer(scope="lost", problem=type(error).__name__)
     if answer.scope is not None:
-        if answer.scope in ("denied", "lost", "provider"):
+        if answer.scope in ("denied", "held", "lost", "provider"):
             kept["failures"] += 1
             pause = min(PAUSE_SECONDS * 2 ** min(kept["failures"] - 1, 10), MOST_PAUSE_SECONDS)
             kept["closed_until"] = time.monotonic() + pause * random.uniform(0.8, 1.2)  # noqa: S311
@@ -308,9 +310,9 @@ def _answer(
     if action == "probe":
         return ask(provider, [PROBE], min(provider["timeout_ms"] / 1000, PROBE_SECONDS), post, tick, hosts)
     answer = ask(provider, texts, provider["timeout_ms"] / 1000, post, tick, hosts)
-    if answer.scope not in ("texts", "denied", "lost"):
+    if answer.scope not in ("texts", "denied", "held", "lost"):
         return answer
-    if answer.retry_after is not None:
+    if answer.scope == "held" or answer.retry_after is not None:
         answer.scope = "unclear"
         return answer
     check = ask(provider, [PROBE], min(provider["timeout_ms"] / 1000, PROBE_SECONDS), post, tick, hosts)

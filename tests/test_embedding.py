@@ -175,8 +175,11 @@ def at_once(conn: psycopg.Connection[Any], *, attempts: bool) -> None:
         service_module.refusing("automobile", 403),
         service_module.refusing("automobile", 503, **{"Retry-After": "1"}),
         service_module.crashing("automobile"),
+        service_module.refusing("automobile", 429, **{"Retry-After": "1"}),
+        service_module.refusing("automobile", 401),
+        service_module.refusing("automobile", 302),
     ],
-    ids=["403", "503", "crash"],
+    ids=["403", "503", "crash", "429", "401", "302"],
 )
 def test_a_text_that_the_provider_fails_at_keeps_no_other_waiting_and_is_put_aside_in_the_end(
     conn: psycopg.Connection[Any], embedding_service: EmbeddingService, trouble: Any

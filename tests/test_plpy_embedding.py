@@ -84,11 +84,11 @@ def test_each_text_gets_its_vector_also_in_another_order(service: EmbeddingServi
         (services.status(400), "texts", "HTTP 400: so it is"),
         (services.status(413), "texts", "HTTP 413"),
         (services.status(500), "lost", "HTTP 500"),
-        (services.status(429, **{"Retry-After": "7"}), "provider", "HTTP 429"),
+        (services.status(429, **{"Retry-After": "7"}), "held", "HTTP 429"),
         (services.status(404), "denied", "no such path or model"),
         (services.status(403), "denied", "HTTP 403: so it is"),
         (services.body(b"", 403), "denied", "the key is not accepted"),
-        (services.status(302, Location="http://localhost:1/"), "provider", "redirects are not followed"),
+        (services.status(302, Location="http://localhost:1/"), "held", "redirects are not followed"),
         (services.dropped, "lost", "the connection was lost"),
         (services.body(b""), "lost", "not that of /v1/embeddings"),
         (services.body(b"<html>no</html>"), "lost", "not that of /v1/embeddings"),
@@ -126,8 +126,8 @@ def test_what_is_no_right_answer_is_named_and_blamed(
         (services.status(500), "unclear", None),
         (services.refusing("dentist", 503, **{"Retry-After": "7"}), "unclear", 7.0),
         (services.crashing("dentist"), "unclear", None),
-        (services.refusing("dentist", 401), "provider", None),
-        (services.refusing("dentist", 429, **{"Retry-After": "7"}), "provider", 7.0),
+        (services.refusing("dentist", 401), "unclear", None),
+        (services.refusing("dentist", 429, **{"Retry-After": "7"}), "unclear", 7.0),
     ],
 )
 def test_a_harmless_word_tells_whether_a_text_or_the_provider_is_at_fault(
@@ -203,7 +203,7 @@ def test_after_an_address_without_a_route_the_next_one_is_tried(service: Embeddi
 def test_a_wrong_key_is_named_without_it(service: EmbeddingService) -> None:
     service.key = "another"
     answer = asked(endpoint(service))
-    assert (answer.scope, answer.problem) == ("provider", "HTTP 401: the key is not accepted")
+    assert (answer.scope, answer.problem) == ("held", "HTTP 401: the key is not accepted")
     service.key = KEY
     service.behaviour = services.body(json.dumps({"error": {"message": f"your key {KEY} is fine"}}).encode(), 400)
     assert asked(endpoint(service)).problem == "HTTP 400: your key [key] is fine"

@@ -435,10 +435,20 @@ def test_a_refused_memory_keeps_the_change_from_being_made_unless_it_may_be_left
     assert len(found) == 1
 
 
+@pytest.mark.parametrize(
+    ("trouble", "problem"),
+    [
+        (service_module.crashing("unspeakable"), "the connection was lost"),
+        (service_module.refusing("unspeakable", 429), "HTTP 429"),
+    ],
+    ids=["crash", "429"],
+)
 def test_a_memory_that_the_model_fails_at_is_found_and_said(
     database: str,
     filled: Connection,
     other: EmbeddingService,
+    trouble: service_module.Behaviour,
+    problem: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
@@ -451,10 +461,10 @@ def test_a_memory_that_the_model_fails_at_is_found_and_said(
     key.write_text(KEY)
     change = "update memory_plugin.memory_records set content = %s where content = 'boat number 1'"
     filled.execute(change, ["an unspeakable word"])
-    other.behaviour = service_module.crashing("unspeakable")
+    other.behaviour = trouble
     assert cli.run([*arguments(database, other)[:-1], str(key)]) == 29
     said = capsys.readouterr().err
-    assert "is waited for: the connection was lost" in said
+    assert f"is waited for: {problem}" in said
     assert "refuses 1 memories" in said
     other.behaviour = service_module.losing(3)
     assert cli.run([*arguments(database, other)[:-1], str(key), "--leave-refused"]) == 0

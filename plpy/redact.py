@@ -113,6 +113,7 @@ _PREFIXES = (
     "stripe_key 16 sk_live_ rk_live_ sk_test_ rk_test_ sk_prod_ rk_prod_ whsec_",
     "digitalocean_token 40 dop_v1_ doo_v1_ dor_v1_",
     "shopify_token 30 shpat_ shpca_ shppa_ shpss_",
+    "shippo_token 30 shippo_live_ shippo_test_",
     "linear_token 30 lin_api_ lin_oauth_",
     "notion_token 40 ntn_",
     "grafana_token 30 glsa_ glc_",
@@ -182,10 +183,12 @@ def _mask_prefixed(data: bytes) -> bytes:
 
 _PEM_BEGIN = re.compile(rb"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 _PEM_END = re.compile(rb"-----END [A-Z0-9 ]{0,60}-----")
-# The headers and the base64 lines of a key that was cut off, after real or escaped newlines.
+# The headers and the base64 lines of a key that was cut off, after newlines: real, escaped once or several times, of a
+# URL, of HTML, of mail that quotes.
+_PEM_NEWLINE = rb"(?:\s|\\{1,8}(?:[nrt]|u000[aAdD])|%0[aAdD]|<br ?/?>|>)*"
 _PEM_LINES = re.compile(
-    rb"(?:(?:\s|\\[nrt])*[A-Z][A-Za-z-]{3,20}: [^\r\n\\]{1,100}(?=[\r\n\\])){0,4}"
-    rb"(?:(?:\s|\\[nrt])*[A-Za-z0-9+/=]{16,})*"
+    rb"(?:" + _PEM_NEWLINE + rb"[A-Z][A-Za-z-]{3,20}: [^\r\n\\]{1,100}(?=[\r\n\\])){0,4}"
+    rb"(?:" + _PEM_NEWLINE + rb"[A-Za-z0-9+/=]{16,})*"
 )
 
 
@@ -220,13 +223,13 @@ _URL = (
     r"""(://[^\s/:@"'<>`]{0,256}:)(?![0-9]{1,5}[/?#,)\]])""" + _not_placeholder("@") + r"""[^\s/"'<>`]{1,512}(?=@)"""
 )
 _CURL = (
-    r"""([ \t]-(?:u|-user)[ =]["']?[A-Za-z0-9_.@+-]{1,64}:)(?![0-9]+\s)"""
+    r"""([ \t]-(?:u[ =]?|-user[ =])["']?[A-Za-z0-9_.@+-]{1,64}:)(?![0-9]+\s)"""
     + _not_placeholder(r"\s")
     + r"""[^\s"'`:/\\<][^\s"'`\\]*"""
 )
 
 _B64 = r"[A-Za-z0-9._~+/=:-]"
-_SCHEME = "(?:" + "|".join(map(_any_case, ("bearer", "basic", "token", "apikey", "bot"))) + r")[ \t]{1,4}"
+_SCHEME = "(?:" + "|".join(map(_any_case, ("bearer", "basic", "token", "apikey", "bot"))) + r""")[ \t]{1,4}(?:token=\\?["']?)?"""
 _RANDOM = "(?=" + _B64 + r"{0,200}(?:[0-9+=]|[a-z][A-Z]))"
 _ALONE = "(?=" + _B64 + r"""{6,}(?:["'`\\]|[ \t]*(?:\r|\n|\Z)))(?!tokens?\b|auth[a-z]*\b)"""
 _AUTHORIZATION = (
@@ -236,10 +239,10 @@ _AUTHORIZATION = (
 _BEARER = r"([ \t]{1,4})" + _RANDOM + _B64 + "{16,}"
 
 # Pairs: a key, perhaps closed by a quote (JSON, a subscript) or by Markdown's stars, a separator, a value.
-_CLOSE = r"""(?:\\?["'`]\]?|\*\*?)?"""
-_OPEN = r"""(?:\\?["'`]|\xe2\x80[\x98\x9c])?"""
+_CLOSE = r"""(?:\\{0,7}["'`]\]?|\*\*?)?"""
+_OPEN = r"""(?:\\{0,7}["'`]|\xe2\x80[\x98\x9c])?"""
 _SEPARATOR = r"[ \t]{0,4}(?:=>|:=|={1,3}|:\*{0,2})\s{0,8}"
-_ASSIGN = r"(?:[ \t]{0,4}(?::=|=>?(?!=))[ \t]{0,4}|:(?=[!-~])(?![=:>]))(?!=)"
+_ASSIGN = r"(?:[ \t]{0,4}(?::=|=>?(?!=))[ \t]{0,4}|:(?=[!-~])(?![=:>]|//))(?!=)"
 _COLON = r"[ \t]{0,4}:\*{0,2}[ \t]{1,4}"
 _END = r"""(?=[\s"'`,;&<>()\[\]{}\\]|[.:!?](?:\s|\Z)|\Z)"""
 _STEM = "(?:" + "|".join(
@@ -286,13 +289,13 @@ _LONG = "(?=" + _OPEN + _CORE + "{8})(?=" + _OPEN + "(?:" + _CORE + "{0,40}[0-9]
 
 def _quoted(separator: str, least: int) -> str:
     """Give the pattern of what follows a key up to a quoted value of at least so many characters, and that value."""
-    start = "(" + _CLOSE + "(?:" + separator + r""")[bBfFrRuU@]?(\\?["']|`))"""
+    start = "(" + _CLOSE + "(?:" + separator + r""")[bBfFrRuU@]?(\\{0,7}["']|`))"""
     prose = "[A-Z]?[a-z]{1,12} (?:[a-z]{1,12} ){0,6}" + _STEM + r"\b"
     refused = r"(?!\[redacted:|(?:[A-Z][a-z]+ )?" + _BLANK + r"\2|\$[({]|" + prose + ")"
     # Up to the first closing quote: runs without any sign that could be it, then one such sign that is not.
     # A group in a lookahead gives nothing back.
     run, sign = r"""(?=([^\r\n"'`\\]{0,256}))""", r"""(?!(?<!\\)\2)["'`\\]"""
-    return start + refused + rf"[^\r\n]{{{least}}}{run}\3(?:{sign}{run}\4){{0,16}}(?=(?<!\\)\2)"
+    return start + refused + rf"[^\r\n]{{{least}}}{run}\3(?:(?:{sign}|\2\2){run}\4){{0,16}}(?=(?<!\\)\2)"
 
 
 def _bare(assigned: str, said: str) -> str:
@@ -302,7 +305,7 @@ def _bare(assigned: str, said: str) -> str:
 
 _NO_NAME = "(?![A-Z_]{2,40}" + _END + ")"
 _ELEMENT = "(>)" + _LEAVE + r"[^<>\s]{1,200}(?=</)"
-_FLAG = r"(-(?:passw(?:or)?d|token|secret|key)[ \t]{1,4}" + _OPEN + ")" + _MORE + _LEAVE + _NO_NAME + _VALUE
+_FLAG = r"(-(?:passw(?:or)?d|token|secret|key)[ \t]{1,4}(?![-\s])" + _OPEN + ")" + _MORE + _LEAVE + _NO_NAME + _VALUE
 # "password 'x'" is SQL, "the password is 'x'" is prose. A bare value said in prose, in a table, or after so short a
 # word as pw must mix letters and digits and be no method's name.
 _SAID = r"[ \t](?:(?:is|was|to)[ \t]|(?='))"
@@ -312,16 +315,16 @@ _MIXED = (
     + "(?!" + _OPEN + "(?:" + "|".join(map(_any_case, _METHODS.split())) + ")[0-9])"
 )
 _SPOKEN = r"([ \t](?:is|was|to|\|)[ \t]" + _MIXED + _OPEN + ")" + _LEAVE + _VALUE
-_NETRC = r"(machine[ \t]+[^\s]{1,255}[ \t]+login[ \t]+[^\s]{1,255}[ \t]+password[ \t]+)" + _LEAVE + r"[^\s]+"
+_NETRC = r"(machine\s{1,40}\S{1,255}\s{1,40}login\s{1,40}\S{1,255}\s{1,40}password\s{1,40})" + _LEAVE + r"\S+"
 _IN_LINES = (
     ("url_password", b"://", _URL),
     ("password", b"curl", _CURL),
     ("password", b"machine ", _NETRC),
-    ("secret", b" --", _FLAG),
+    ("secret", b"--", _FLAG),
 )
 # What may begin a value behind a key; its first character is looked at first.
 _FOLLOWED = (
-    r"""(?=[\\"'`*=: \t>])(?=(?:\\?["'`]\]?|\*\*?)?(?:[ \t]{0,4}[=:]|>)|[ \t](?:(?:is|was|to|\|)[ \t]|["'`]))"""
+    r"""(?=[\\"'`*=: \t>])(?=(?:\\{0,7}["'`]\]?|\*\*?)?(?:[ \t]{0,4}[=:]|>)|[ \t](?:(?:is|was|to|\|)[ \t]|["'`]))"""
 )
 # Which keys are credentials: api_key, auth-key, AccessKey, account, private, signing, master, service, encryption.
 _KEY_OF = "(?<=[ihstegrn_-]key)(?:" + "|".join(

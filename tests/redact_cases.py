@@ -238,6 +238,16 @@ OTHERS = [
     *(("password", text, "p@ssw0rd") for text in ("<pwd>{}</pwd>", "my pwd is {}")),
     ("private_key", "client-key-data: {}", base64.b64encode(pem().encode()).decode()),
     ("password", "machine example.org login bob password {}", "hunter2"),
+    ("password", "machine example.org\n  login bob\n  password {}\n", "hunter2"),
+    ("password", "curl -ubob:{} https://example.org", "hunter2"),
+    ("secret", "--password {}", "hunter2x"),
+    ("secret", "mysql \\\n--password {} db", "hunter2x"),
+    ("secret", "mysql\t--token {}", "abc123def456"),
+    ("authorization", 'Authorization: Token token="{}"', "p4ssw0rd12345"),
+    ("authorization", "Authorization: Token token={}", "p4ssw0rd12345"),
+    ("shippo_token", "the key is {} there", "shippo_" + "live_" + chars(HEX, 40)),
+    ("password", "alter role bob PASSWORD='{}';", "it''s p4ssw0rd"),
+    ("password", '{{\\\\\\"password\\\\\\": \\\\\\"{}\\\\\\"}}', "p4ssw0rd1"),
     ("telegram_token", "bot 123456789:{}", "AA" + chars(URLSAFE, 33)),
     ("azure_client_secret", "Abc8{}", "Q~" + chars(ALNUM, 34)),
     ("azure_sas", "https://x.blob.core.windows.net/c?sv=1&sig={}&se=2", chars(ALNUM, 40) + "%3D"),
@@ -248,6 +258,10 @@ OTHERS = [
     ("private_key", "before\n{}\nafter", pem("EC PRIVATE KEY", end=False)),
     ("private_key", '{{"k": "{}"}}', pem("PRIVATE KEY", newline="\\n")),
     ("private_key", "cut {} and prose", pem("PRIVATE KEY", newline="\\n", end=False)),
+    *(
+        ("private_key", "cut {} and prose", pem("PRIVATE KEY", newline=newline, end=False))
+        for newline in ("\\\\n", "\\\\\\\\n", "%0A", "\\u000a", "<br>", "<br />", "\n> ", "\n>> ")
+    ),
     ("private_key", "{}", pem("PRIVATE KEY", newline="\r\n") + "\r\n" + pem("PRIVATE KEY", lines=3, end=False)[:120]),
 ]
 

@@ -97,6 +97,8 @@ _CREDENTIAL_LIKE = st.lists(st.sampled_from(_PIECES), max_size=14).map("".join)
 @given(_CREDENTIAL_LIKE)
 @example("password=x" + TOKENS[0][1] + "!tail")
 @example("sk-" + pem("PRIVATE KEY", lines=1) + TOKENS[0][1])
+@example("DB_PASSWORD=secret://prod/db")
+@example("pass=pass://vault/item")
 def test_pieces_of_credentials_in_any_order_are_masked_once_for_all(text: str) -> None:
     once = redact(text)
     assert redact(once) == once

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from memory_plugin.installer import catalog
@@ -158,7 +158,9 @@ def earlier_in_public(connection: Connection) -> tuple[tuple[str, int | None], .
 
 def _ledger(connection: Connection, tables: tuple[Table, ...]) -> tuple[LedgerRow, ...] | None:
     """Read the ledger; a role that may not is told so by the server (42501)."""
-    if not any(table.name == LEDGER for table in tables):
+    ledger = next((table for table in tables if table.name == LEDGER), None)
+    # Other programs call theirs the same.
+    if ledger is None or any(ledger.column(field.name) is None for field in fields(LedgerRow)):
         return None
     return tuple(LedgerRow(**row) for row in _all(connection, catalog.LEDGER))
 

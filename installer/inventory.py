@@ -28,6 +28,7 @@ _ADD_COLUMN = re.compile(rf"\badd\s+column\s+{_IF_NOT_EXISTS}(\w+)", re.IGNORECA
 _DROP_COLUMN = re.compile(r"\bdrop\s+column\s+(?:if\s+exists\s+)?(\w+)", re.IGNORECASE)
 _ALTER_TABLE = re.compile(r"\balter\s+table\s+(?:if\s+exists\s+)?(?:only\s+)?memory_plugin\.(\w+)", re.IGNORECASE)
 _FUNCTION = re.compile(r"\bcreate\s+(?:or\s+replace\s+)?(?:function|procedure)\s+memory_plugin\.(\w+)", re.IGNORECASE)
+_RETIRED = re.compile(r"\bdrop\s+function\s+if\s+exists\s+memory_plugin\.(\w+)", re.IGNORECASE)
 _BODY = re.compile(r"\bas\s+(?P<tag>\$\w*\$)(?P<body>.*?)(?P=tag)", re.IGNORECASE | re.DOTALL)
 _PATH = re.compile(r"\bset\s+search_path\s*(?:=|to)\s*([^\n]+)", re.IGNORECASE)
 
@@ -96,6 +97,11 @@ def read(source: Sources, placeholders: Mapping[str, str]) -> Inventory:
 def plpython_functions(placeholders: Mapping[str, str]) -> tuple[Function, ...]:
     """Return the PL/Python functions as they would be applied."""
     return tuple(f for name in plpython.names() for f in functions_of(plpython.build(name, placeholders)))
+
+
+def retired(source: Sources) -> frozenset[str]:
+    """Return the names of the functions that an earlier version had."""
+    return frozenset(_RETIRED.findall(statements.without_comments(source.retired)))
 
 
 def functions_of(text: str) -> Iterator[Function]:

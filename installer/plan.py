@@ -63,7 +63,7 @@ def make(facts: Facts, source: Sources, settings: Settings, plpython_names: Sequ
     _check_server(facts)
     rows = {row.name: row for row in facts.ledger or ()}
     warnings = [*_check_ledger(rows, source)]
-    _check_schema(facts)
+    require_store(facts)
     adopt = _adoptable(facts, source, rows)
     run = tuple(m for m in source.migrations if m.name not in rows and m not in adopt)
     _check_rights(facts, run or adopt)
@@ -158,8 +158,21 @@ def _check_ledger(rows: dict[str, LedgerRow], source: Sources) -> list[str]:
     return warnings
 
 
+def require_store(facts: Facts) -> None:
+    """Refuse a schema memory_plugin that someone else made for something else, or whose tables are others'."""
+    _check_schema(facts)
+    if facts.ledger is not None and any(row.name == FIRST_SHAPE for row in facts.ledger):
+        return
+    missing = missing_from_shape(facts)
+    if missing:
+        raise ForeignSchemaError(
+            f"its tables lack: {'; '.join(missing)}",
+            hint="give the tables the shape of sql/migrations/001_memory_v2.up.sql, or move them to another schema",
+        )
+
+
 def _check_schema(facts: Facts) -> None:
-    """Refuse a schema memory_plugin that someone else made for something else."""
+    """Refuse a schema without any of our tables that holds something."""
     if facts.ledger is not None or not facts.schema_exists or any(facts.table(name) for name in TABLES):
         return
     strangers = [*(table.name for table in facts.tables), *facts.functions, *facts.types]
@@ -169,15 +182,9 @@ def _check_schema(facts: Facts) -> None:
 
 
 def _adoptable(facts: Facts, source: Sources, rows: dict[str, LedgerRow]) -> tuple[Migration, ...]:
-    """Return the migrations whose work an earlier program did, after checking that it did."""
+    """Return the migrations whose work an earlier program did; `require_store` has found that it did."""
     if FIRST_SHAPE in rows or not any(facts.table(name) for name in TABLES):
         return ()
-    missing = missing_from_shape(facts)
-    if missing:
-        raise ForeignSchemaError(
-            f"its tables lack: {'; '.join(missing)}",
-            hint="give the tables the shape of sql/migrations/001_memory_v2.up.sql, or move them to another schema",
-        )
     if not all(facts.table(name) for name in TABLES):
         # A boot that died between the two tables: 001 makes the one that is missing.
         return ()

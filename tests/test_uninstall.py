@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.installing import NEED_THE_STORE, install, make_vector, rows
+from fixtures.installing import NEED_THE_STORE, install, make_earlier_shape, make_vector, members, refusal, rows
 from fixtures.sidecars import PROGRAM, clean_env
 from memory_plugin.installer import cli
 
@@ -89,6 +89,94 @@ def test_it_is_refused_while_something_of_others_needs_the_store(
     assert "theirs." in capsys.readouterr().err
     assert rows(empty_database, SCHEMA) != GONE
     assert install(empty_database).applied == ()
+
+
+@pytest.mark.parametrize(
+    ("theirs", "named"),
+    [
+        ("create table memory_plugin.foo (a int)", "table memory_plugin.foo"),
+        ("create view memory_plugin.foo as select 1 as a", "view memory_plugin.foo"),
+        ("create sequence memory_plugin.foo", "sequence memory_plugin.foo"),
+        ("create function memory_plugin.foo() returns int language sql as 'select 1'", "function memory_plugin.foo()"),
+        ("create type memory_plugin.foo as enum ('a')", "type memory_plugin.foo"),
+        ("create domain memory_plugin.foo as int", "memory_plugin.foo"),
+        ('create collation memory_plugin.foo from "C"', "collation memory_plugin.foo"),
+        (
+            "create table public.whole (a int) partition by list (a);"
+            " create table memory_plugin.foo partition of public.whole default",
+            "table memory_plugin.foo",
+        ),
+        ("create table memory_plugin._foo (a int)", "table memory_plugin._foo"),
+    ],
+)
+@pytest.mark.parametrize("store", [True, False])
+def test_it_is_refused_while_something_of_others_stands_in_the_schema(
+    empty_database: str, capsys: pytest.CaptureFixture[str], theirs: str, named: str, store: bool
+) -> None:
+    if store:
+        install(empty_database)
+    else:
+        rows(empty_database, "create schema memory_plugin")
+    rows(empty_database, theirs)
+    before = members(empty_database, "memory_plugin")
+    for arguments in ((), ("--yes",)):
+        assert uninstall(empty_database, *arguments) == 25
+        printed = capsys.readouterr()
+        assert not store or (named in printed.err and named in printed.out and "set schema" in printed.err)
+    assert members(empty_database, "memory_plugin") == before
+
+
+def test_tables_of_others_that_are_called_as_ours_are_no_store(empty_database: str) -> None:
+    for theirs in ("memory_records", "schema_migrations"):
+        rows(empty_database, f"create schema memory_plugin; create table memory_plugin.{theirs} (version text)")
+        assert uninstall(empty_database, "--yes") == 25
+        assert refusal(empty_database).exit_code == 25
+        assert rows(empty_database, f"drop table memory_plugin.{theirs}; drop schema memory_plugin") == []
+
+
+def test_once_moved_away_what_others_had_in_the_schema_stays(empty_database: str) -> None:
+    install(empty_database)
+    rows(empty_database, "create table memory_plugin.foo as select 7 as a")
+    assert uninstall(empty_database, "--yes") == 25
+    rows(empty_database, "alter table memory_plugin.foo set schema public")
+    assert uninstall(empty_database, "--yes") == 0
+    assert rows(empty_database, "select a from public.foo") == [(7,)]
+
+
+def test_what_an_earlier_version_left_goes_with_the_store(empty_database: str) -> None:
+    install(empty_database)
+    rows(
+        empty_database,
+        "create function memory_plugin._lexical_total(text[], integer) returns int language sql as 'select 1';"
+        " create function memory_plugin._helper() returns int language sql as 'select 1';"
+        " alter function memory_plugin._helper() owner to memory_plugin_owner;"
+        " create type memory_plugin._pair as (a int); alter type memory_plugin._pair owner to memory_plugin_owner;"
+        " create table memory_plugin.memory_vectors_spare (a int)",
+    )
+    assert uninstall(empty_database, "--yes") == 0
+    assert rows(empty_database, SCHEMA) == GONE
+
+
+def test_a_store_of_the_earlier_shape_goes_and_an_empty_schema_too(empty_database: str) -> None:
+    make_earlier_shape(empty_database, tables="memory_plugin", vector="public")
+    assert uninstall(empty_database, "--yes") == 0
+    rows(empty_database, "create schema memory_plugin")
+    assert uninstall(empty_database, "--yes") == 0
+    assert rows(empty_database, SCHEMA) == GONE
+
+
+def test_what_an_operators_migration_made_goes_unless_it_has_rows(
+    empty_database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "001_notes.up.sql").write_text(
+        "create table notes (a int);\n"
+        "create function note() returns int language sql set search_path = pg_catalog, pg_temp as 'select 1';\n"
+    )
+    install(empty_database, migrations_dir=str(tmp_path))
+    assert uninstall(empty_database, "--yes") == 25
+    assert "ours: table memory_plugin.notes --" in capsys.readouterr().err
+    rows(empty_database, "drop table memory_plugin.notes")
+    assert uninstall(empty_database, "--yes") == 0
 
 
 def test_an_export_asked_for_is_complete_before_anything_goes(database: str, tmp_path: Path) -> None:

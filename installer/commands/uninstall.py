@@ -6,7 +6,7 @@ import click
 
 from memory_plugin.installer import options, report, waiting
 from memory_plugin.installer.commands.export import write_file
-from memory_plugin.installer.errors import DependentsError, UsageError
+from memory_plugin.installer.errors import UsageError
 from memory_plugin.installer.transfer import removing, store
 from memory_plugin.installer.transfer.removing import Holding
 
@@ -24,7 +24,8 @@ def command(database_url: str | None, yes: bool, export_file: str | None) -> Non
     """Drop the schema memory_plugin with every memory in it.
 
     Tells first what goes and what else depends on it. pgvector moves to public when others use it and it lives in
-    memory_plugin. Refused while something of others depends on the store itself. The roles memory_plugin_* stay.
+    memory_plugin. Refused while something of others depends on the store itself or stands in its schema. The roles
+    memory_plugin_* stay.
     """
     settings = options.settings(database_url=database_url)
     # The only copy there will be: nothing else may stand in it.
@@ -41,8 +42,7 @@ def command(database_url: str | None, yes: bool, export_file: str | None) -> Non
             click.echo(told, err=memories_to_stdout)
             return
         report.print_rows(f"uninstall from {settings.masked_url}", _rows(holding), err=memories_to_stdout)
-        if holding.dependents:
-            raise DependentsError(", ".join(holding.dependents))
+        removing.refuse(holding)
         if not yes:
             raise UsageError("nothing was dropped", hint="add --yes to drop it, and --export FILE to keep the memories")
         removing.lock(connection, holding)
@@ -68,6 +68,7 @@ def _rows(holding: Holding) -> list[tuple[str, str]]:
         rows += [("keeps", one) for one in holding.vector_users]
     elif holding.vector is not None:
         rows.append(("drops", f"extension vector {holding.vector}, which nobody else uses"))
+    rows += [("is not ours", one) for one in holding.strangers]
     rows += [("depends on the store", one) for one in holding.dependents]
     rows.append(("keeps", f"roles {', '.join(removing.ROLES)}, which other databases of the server may use"))
     return rows

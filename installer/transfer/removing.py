@@ -7,10 +7,15 @@ from importlib import resources
 
 import psycopg
 
+from memory_plugin.installer import discover, inventory, sources
+from memory_plugin.installer import plan as planning
 from memory_plugin.installer.connect import Connection
-from memory_plugin.installer.errors import DependentsError
+from memory_plugin.installer.discover import Facts
+from memory_plugin.installer.errors import DependentsError, ForeignSchemaError
 from memory_plugin.installer.transfer import store
 
+# Made by a change of the model and not by a migration.
+_SPARE = "memory_vectors_spare"
 _DOWN = "000_schema_bootstrap.down.sql"
 ROLES = ("memory_plugin_owner", "memory_plugin_api", "memory_plugin_reader")
 
@@ -28,6 +33,38 @@ select
     (select coalesce(pg_catalog.sum(pg_catalog.pg_total_relation_size(c.oid)), 0)::bigint from pg_catalog.pg_class as c
         where c.relnamespace = n.oid and c.relkind in ('r', 'm')) as bytes
 from pg_catalog.pg_namespace as n where n.nspname = 'memory_plugin'
+"""
+# What stands in the schema by itself: no row types, no members of extensions, nothing that belongs to a table.
+_STANDING = """
+select
+    o.type || ' ' || o.identity as words,
+    case
+        when c.oid is not null then 'relation' when p.oid is not null then 'function' when t.oid is not null then 'type'
+    end as kind,
+    coalesce(c.relname, p.proname, t.typname)::text as name,
+    coalesce(c.relkind in ('r', 'p', 'm', 'f'), false) as has_rows,
+    coalesce(coalesce(p.proowner, t.typowner) = store.owner, false) as of_owner
+from pg_catalog.pg_depend as d
+cross join lateral pg_catalog.pg_identify_object(d.classid, d.objid, 0) as o
+left join pg_catalog.pg_class as c on d.classid = 'pg_catalog.pg_class'::regclass and d.objid = c.oid
+left join pg_catalog.pg_proc as p on d.classid = 'pg_catalog.pg_proc'::regclass and d.objid = p.oid
+left join pg_catalog.pg_type as t on d.classid = 'pg_catalog.pg_type'::regclass and d.objid = t.oid
+left join (
+    select r.relowner as owner from pg_catalog.pg_class as r
+    where r.oid = pg_catalog.to_regclass('memory_plugin.memory_records')
+) as store on true
+where
+    d.refclassid = 'pg_catalog.pg_namespace'::regclass and d.deptype = 'n'
+    and d.refobjid = pg_catalog.to_regnamespace('memory_plugin')
+    -- An extension that lives here is told among what depends on the store.
+    and d.classid <> 'pg_catalog.pg_extension'::regclass
+    and not exists (
+        select from pg_catalog.pg_depend as whole
+        where whole.classid = d.classid and whole.objid = d.objid
+        -- A partition belongs to its table and has rows of its own.
+        and (whole.deptype in ('i', 'e') or whole.deptype = 'a' and (c.oid is null or c.relkind = 'S'))
+    )
+order by 1
 """
 # What dropping the schema would drop, as `cascade` finds it, and what of that is not ours. The walk without pgvector
 # finds what needs the store; what only the other walk finds would be kept by moving pgvector to another schema.
@@ -100,13 +137,20 @@ class Holding:
     """Objects of others that need pgvector only; moving it keeps them."""
     dependents: tuple[str, ...]
     """Objects of others that need the store itself."""
+    strangers: tuple[str, ...]
+    """Objects in the schema that are not ours, and would go with it."""
 
 
 def look(connection: Connection) -> Holding | None:
-    """Return what there is, or None where there is no schema memory_plugin."""
+    """Return what there is, or None where there is no schema memory_plugin.
+
+    Raises ForeignSchemaError where the schema is no store.
+    """
     row = connection.execute(_HELD).fetchone()
     if row is None:
         return None
+    facts = discover.facts(connection)
+    planning.require_store(facts)
     vector, functions, relations, size = row
     dependents = _outside(connection, with_vector=False)
     return Holding(
@@ -117,7 +161,19 @@ def look(connection: Connection) -> Holding | None:
         memories=_memories(connection),
         vector_users=tuple(one for one in _outside(connection, with_vector=True) if one not in dependents),
         dependents=dependents,
+        strangers=_strangers(connection, facts),
     )
+
+
+def refuse(holding: Holding) -> None:
+    """Raise where dropping the schema would take something of others along."""
+    if holding.strangers:
+        raise ForeignSchemaError(
+            f"it also holds what is not ours: {', '.join(holding.strangers)}",
+            hint="move each to another schema (alter ... set schema) or drop it, then run this again",
+        )
+    if holding.dependents:
+        raise DependentsError(", ".join(holding.dependents))
 
 
 def lock(connection: Connection, holding: Holding) -> None:
@@ -130,8 +186,7 @@ def lock(connection: Connection, holding: Holding) -> None:
 
 def remove(connection: Connection, holding: Holding) -> None:
     """Drop the schema within the caller's transaction; pgvector is moved to public first when others need it."""
-    if holding.dependents:
-        raise DependentsError(", ".join(holding.dependents))
+    refuse(holding)
     if holding.vector is not None and holding.vector_users:
         connection.execute("alter extension vector set schema public")
     # The same file that removes a store by hand; it looks for dependents itself, and refuses when one has come since.
@@ -145,6 +200,31 @@ def remove(connection: Connection, holding: Holding) -> None:
 def _outside(connection: Connection, *, with_vector: bool) -> tuple[str, ...]:
     """Return what would go and is not ours."""
     return tuple(str(row[0]) for row in connection.execute(_OUTSIDE, {"with_vector": with_vector}).fetchall())
+
+
+def _strangers(connection: Connection, facts: Facts) -> tuple[str, ...]:
+    """Return what stands in the schema and neither this program, nor an earlier one, nor an operator's migration made.
+
+    What a migration of an operator's own made is not told from what others made, and goes unless it has rows: no export
+    has them.
+    """
+    source = sources.load()
+    values = sources.placeholders("memory_plugin", planning.DEFAULT_DIMENSIONS, planning.DEFAULT_TEXT_SEARCH_CONFIG)
+    wanted = inventory.read(source, values)
+    functions = (*wanted.functions, *inventory.plpython_functions(values))
+    ours = {
+        "relation": wanted.tables | {_SPARE},
+        "function": {function.name for function in functions} | inventory.retired(source),
+        "type": wanted.types,
+    }
+    extras = any(row.name.startswith(sources.EXTRA) for row in facts.ledger or ())
+    found: list[str] = []
+    for words, kind, name, has_rows, of_owner in connection.execute(_STANDING).fetchall():
+        # A helper of an earlier version.
+        left_over = of_owner and str(name).startswith("_")
+        if str(name) not in ours.get(str(kind), ()) and not left_over and (has_rows or not extras):
+            found.append(str(words))
+    return tuple(found)
 
 
 def _memories(connection: Connection) -> int | None:

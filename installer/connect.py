@@ -16,6 +16,7 @@ from memory_plugin.installer.errors import (
     MissingPrivilegeError,
     ServerUnreachableError,
     one_line,
+    standby_error,
 )
 from memory_plugin.installer.settings import Settings
 
@@ -73,6 +74,9 @@ def server_error(error: psycopg.Error, settings: Settings, doing: str) -> Instal
     """Return our error for a statement that failed while `doing` something."""
     text = f"{doing}: {_detail(error, settings)}"
     state = error.sqlstate or ""
+    # Behind a pooler, which does not pass on what the server says of itself, its words are all there is.
+    if state in ("0A000", "25006") and "during recovery" in text:
+        return standby_error()
     if state == "55P03":
         return LockTimeoutError(text)
     if state == "42501":

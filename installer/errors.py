@@ -197,6 +197,11 @@ class ProviderError(InstallError):
     default_hint = "check url, model and key (memory-plugin embedding show), and that the database's server reaches it"
 
 
+def standby_error() -> BadSettingError:
+    """Return the error for a server that takes no writes."""
+    return BadSettingError("the server is a standby, which takes no writes", hint="give the primary's address")
+
+
 def one_line(text: str) -> str:
     """Return text with every run of white space as one space."""
     return re.sub(r"\s+", " ", text).strip()

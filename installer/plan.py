@@ -18,6 +18,7 @@ from memory_plugin.installer.errors import (
     PlpythonMissingError,
     VectorMissingError,
     VectorTooOldError,
+    standby_error,
 )
 from memory_plugin.installer.settings import Settings
 from memory_plugin.installer.shape import missing_from_shape
@@ -120,7 +121,7 @@ def _check_server(facts: Facts) -> None:
             hint=f"PostgreSQL {MIN_POSTGRES} or newer is needed",
         )
     if facts.in_recovery:
-        raise BadSettingError("the server is a standby, which takes no writes", hint="give the primary's address")
+        raise standby_error()
     if facts.encoding != "UTF8":
         raise BadSettingError(
             f"the database {facts.database} has the encoding {facts.encoding}",

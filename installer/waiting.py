@@ -11,7 +11,7 @@ from types import TracebackType
 import psycopg
 
 from memory_plugin.installer.connect import Connection, open_connection
-from memory_plugin.installer.errors import InstallError, LockTimeoutError, one_line
+from memory_plugin.installer.errors import InstallError, LockTimeoutError, one_line, standby_error
 from memory_plugin.installer.settings import Settings
 
 LOCK_KEY = "pg_catalog.hashtextextended('memory_plugin.install', 0)"
@@ -64,7 +64,12 @@ def begin_locked(connection: Connection, settings: Settings) -> None:
 
 
 def prepare_transaction(connection: Connection, settings: Settings) -> None:
-    """Set, for this transaction only, what role, database or pooler may have set against us."""
+    """Set, for this transaction only, what role, database or pooler may have set against us.
+
+    Raises BadSettingError for one that is to write on a standby, whose server would not even begin it.
+    """
+    if not connection.read_only and connection.info.parameter_status("in_hot_standby") == "on":
+        raise standby_error()
     values = {
         "search_path": "pg_catalog, pg_temp",
         "lock_timeout": str(round(settings.lock_timeout_s * 1000)),

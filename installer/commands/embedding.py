@@ -81,6 +81,7 @@ def show(database_url: str | None, as_json: bool) -> None:
     """Show the service, without its key, and how embedding goes."""
     settings = options.settings(database_url=database_url)
     with store.session(settings, "embedding show") as connection:
+        connection.read_only = True
         store.begin(connection, settings)
         now = embedding_provider.provider(connection)
     _print(now, as_json=as_json)

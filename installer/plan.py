@@ -201,9 +201,11 @@ def _check_rights(facts: Facts, changes: Sequence[Migration]) -> None:
                 hint=f'have its owner run: create schema memory_plugin authorization "{facts.role}"',
             )
     elif not (facts.schema_usable and facts.can_create_in_schema):
+        # With a grant alone it could not let our roles use the schema.
+        fresh = f'have a superuser run: alter schema memory_plugin owner to "{facts.role}"'
+        held = "connect as its owner, or as a member of the role that owns the store's tables"
         raise MissingPrivilegeError(
-            f"role {facts.role} may not create in the schema memory_plugin",
-            hint=f'connect as its owner, who could also: grant usage, create on schema memory_plugin to "{facts.role}"',
+            f"role {facts.role} may not create in the schema memory_plugin", hint=held if facts.tables else fresh
         )
     foreign = [table.name for table in facts.tables if table.name in (*TABLES, LEDGER) and not table.owned]
     if foreign and changes:

@@ -47,6 +47,7 @@ do $access$
 declare
     v_owner constant name := 'memory_plugin_owner';
     v_splits constant boolean := current_setting('server_version_num')::integer >= 160000;
+    v_schema_owner oid;
     v_object record;
 begin
     if to_regrole(v_owner) is null then
@@ -57,8 +58,17 @@ begin
     then
         raise insufficient_privilege;
     end if;
-    if (select n.nspowner from pg_namespace as n where n.nspname = 'memory_plugin') <> to_regrole(v_owner) then
-        execute format('grant create, usage on schema memory_plugin to %I', v_owner);
+    select n.nspowner into v_schema_owner from pg_namespace as n where n.nspname = 'memory_plugin';
+    if v_schema_owner <> to_regrole(v_owner) then
+        if pg_has_role(v_schema_owner, 'usage') then
+            execute format('grant create, usage on schema memory_plugin to %I', v_owner);
+        elsif not (
+            has_schema_privilege(v_owner, 'memory_plugin', 'create') and has_schema_privilege(v_owner, 'memory_plugin', 'usage')
+        ) then
+            raise notice 'objects stay with %: memory_plugin_owner may not create in the schema memory_plugin', current_user
+                using hint = format('As %I, its owner: grant create, usage on schema memory_plugin to memory_plugin_owner; Then install again.', pg_get_userbyid(v_schema_owner));
+            return;
+        end if;
     end if;
     for v_object in
         select
@@ -159,20 +169,32 @@ begin
 end
 $access$;
 
--- The types and operators of vector stand in a schema of their own, which not everybody may use.
+-- The types and operators of vector stand in a schema of their own, which not everybody may use. Where the role may use it
+-- and not hand that on, a grant is no error and does nothing.
 do $access$
 declare
-    v_role name;
+    v_schema constant regnamespace := '@extschema:vector@';
+    v_may constant boolean := (select pg_has_role(n.nspowner, 'usage') from pg_namespace as n where n.oid = v_schema)
+        or has_schema_privilege(v_schema, 'usage with grant option');
+    v_lacking text;
 begin
-    foreach v_role in array array['memory_plugin_owner', 'memory_plugin_api', 'memory_plugin_reader']::name[] loop
-        if to_regrole(v_role) is not null and not has_schema_privilege(v_role, '@extschema:vector@'::regnamespace, 'usage') then
-            execute format('grant usage on schema @extschema:vector@ to %I', v_role);
-        end if;
-    end loop;
-exception
-    when insufficient_privilege then
+    -- Ours is seen to below.
+    if v_schema = 'memory_plugin'::regnamespace then
+        return;
+    end if;
+    select string_agg(r.rolname, ', ' order by r.rolname) into v_lacking
+    from pg_roles as r
+    where r.rolname in ('memory_plugin_owner', 'memory_plugin_api', 'memory_plugin_reader')
+        and not has_schema_privilege(r.oid, v_schema, 'usage');
+    if v_lacking is null then
+        return;
+    end if;
+    if v_may then
+        execute format('grant usage on schema %s to %s', v_schema, v_lacking);
+    else
         raise notice 'usage on the schema of vector not granted by %', current_user
-            using hint = 'As its owner: grant usage on schema @extschema:vector@ to memory_plugin_owner, memory_plugin_api, memory_plugin_reader;';
+            using hint = format('As its owner: grant usage on schema %s to %s;', v_schema, v_lacking);
+    end if;
 end
 $access$;
 
@@ -183,6 +205,10 @@ declare
     v_reader constant name[] := array['search', 'get_memory', 'find_duplicates', 'health', '_session_namespaces'];
     v_nobody text := 'public';
     v_object record;
+    v_schema_owner oid;
+    v_role name;
+    -- What the schema's owner has to run.
+    v_left text := '';
     -- What decides for the whole store: how memories are kept, where they are sent, with whose key; verify reads this too.
     v_owners constant name[] := array[
         'configure', 'configure_embedding', 'remove_embedding_provider', 'embedding_provider', 'test_embedding'
@@ -223,13 +249,27 @@ begin
             execute format('grant execute on routine %s to memory_plugin_reader', v_object.signature);
         end if;
     end loop;
-    if to_regrole('memory_plugin_api') is not null then
-        revoke create on schema memory_plugin from memory_plugin_api;
-        grant usage on schema memory_plugin to memory_plugin_api;
+    select n.nspowner into v_schema_owner from pg_namespace as n where n.nspname = 'memory_plugin';
+    foreach v_role in array array['memory_plugin_api', 'memory_plugin_reader']::name[] loop
+        if to_regrole(v_role) is null then
+            continue;
+        elsif pg_has_role(v_schema_owner, 'usage') then
+            execute format('revoke create on schema memory_plugin from %I', v_role);
+            execute format('grant usage on schema memory_plugin to %I', v_role);
+        else
+            if has_schema_privilege(v_role, 'memory_plugin', 'create') and to_regrole(v_role) <> v_schema_owner then
+                v_left := v_left || format('revoke create on schema memory_plugin from %I; ', v_role);
+            end if;
+            if not has_schema_privilege(v_role, 'memory_plugin', 'usage') then
+                v_left := v_left || format('grant usage on schema memory_plugin to %I; ', v_role);
+            end if;
+        end if;
+    end loop;
+    if v_left <> '' then
+        raise notice 'rights to the schema memory_plugin not set: it belongs to %, and % may not', pg_get_userbyid(v_schema_owner), current_user
+            using hint = 'As its owner: ' || rtrim(v_left);
     end if;
     if to_regrole('memory_plugin_reader') is not null then
-        revoke create on schema memory_plugin from memory_plugin_reader;
-        grant usage on schema memory_plugin to memory_plugin_reader;
         grant select on memory_plugin.memory_namespaces, memory_plugin.memory_records to memory_plugin_reader;
     end if;
 end

@@ -24,6 +24,11 @@ def database_name(url: str) -> str:
     return str(psycopg.conninfo.conninfo_to_dict(url)["dbname"])
 
 
+def settings_user(url: str) -> str:
+    """Return the role that a test's URL names."""
+    return str(psycopg.conninfo.conninfo_to_dict(url)["user"])
+
+
 def url_as(server: Server, url: str, role: str) -> str:
     """Return the URL of the same database for a role that needs no password there."""
     password = "role-password"
@@ -206,6 +211,67 @@ def test_22_a_role_that_may_not_create_the_schema_gets_the_statement(
     assert error.exit_code == 22
     rows(empty_database, error.hint.partition("run: ")[2])
     assert install(url).applied
+
+
+def schema_of_the_superuser(server: Server, url: str, new_role: Callable[..., str]) -> str:
+    """Make the schema with pgvector as the superuser; return the URL of the database's owner, another role."""
+    make_vector(url, "memory_plugin")
+    role = new_role()
+    rows(url, f"alter database {database_name(url)} owner to {role}")
+    return url_as(server, url, role)
+
+
+def test_22_a_schema_that_a_superuser_made_is_to_become_the_roles_own(
+    server: Server, empty_database: str, database: str, new_role: Callable[..., str]
+) -> None:
+    url = schema_of_the_superuser(server, empty_database, new_role)
+    error = refusal(url)
+    assert error.exit_code == 22
+    rows(empty_database, error.hint.partition("run: ")[2])
+    assert [note for note in install(url).notes if "schema memory_plugin" in note] == []
+    assert api.verify_store(settings_for(url)).differences == ()
+
+
+def test_a_role_that_may_only_create_in_the_schema_is_told_what_its_owner_has_to_run(
+    server: Server, empty_database: str, database: str, new_role: Callable[..., str]
+) -> None:
+    url = schema_of_the_superuser(server, empty_database, new_role)
+    rows(empty_database, f'grant usage, create on schema memory_plugin to "{settings_user(url)}"')
+    notes = [note for note in install(url).notes if "schema memory_plugin not set" in note]
+    assert [note.count("grant usage on schema memory_plugin to memory_plugin_") for note in notes] == [2]
+    assert api.verify_store(settings_for(url)).differences != ()
+    rows(empty_database, notes[0].partition("As its owner: ")[2])
+    assert [note for note in install(url).notes if "schema memory_plugin not set" in note] == []
+    assert api.verify_store(settings_for(url)).differences == ()
+
+
+@pytest.mark.parametrize("member", [True, False])
+def test_a_member_of_the_tables_owner_is_told_where_that_may_not_create_in_the_schema(
+    server: Server, empty_database: str, database: str, new_role: Callable[..., str], member: bool
+) -> None:
+    url = schema_of_the_superuser(server, empty_database, new_role)
+    role = settings_user(url)
+    rows(empty_database, f'grant usage, create on schema memory_plugin to "{role}"')
+    if member:
+        rows(empty_database, f'grant memory_plugin_owner to "{role}"')
+    notes = [note for note in install(url).notes if note.startswith("objects stay")]
+    assert len(notes) == 1
+    assert ("grant create, usage on schema memory_plugin to memory_plugin_owner" in notes[0]) is member
+    assert ("grant memory_plugin_owner to" in notes[0]) is not member
+
+
+def test_a_role_that_may_use_the_schema_of_pgvector_and_not_hand_that_on_is_told_what_its_owner_has_to_run(
+    server: Server, empty_database: str, database: str, new_role: Callable[..., str]
+) -> None:
+    make_vector(empty_database, "extensions")
+    role = new_role()
+    rows(empty_database, f"alter database {database_name(empty_database)} owner to {role}")
+    rows(empty_database, f"grant usage on schema extensions to {role}")
+    url = url_as(server, empty_database, role)
+    notes = [note for note in install(url).notes if "schema of vector" in note]
+    rows(empty_database, notes[0].partition("As its owner: ")[2])
+    assert [note for note in install(url).notes if "schema of vector" in note] == []
+    assert api.verify_store(settings_for(url)).differences == ()
 
 
 @ANY

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import psycopg
 from psycopg import errors
 
 from memory_plugin import __version__
 from memory_plugin.installer import apply, discover, plpython, sources, verify, waiting
 from memory_plugin.installer import plan as planning
-from memory_plugin.installer.connect import open_connection, reading, server_error
+from memory_plugin.installer.connect import open_connection
 from memory_plugin.installer.discover import Facts
 from memory_plugin.installer.errors import InstallError, MissingPrivilegeError, VerifyFailedError
 from memory_plugin.installer.plan import Plan
@@ -19,6 +18,7 @@ from memory_plugin.installer.settings import Settings
 from memory_plugin.installer.verify import Verdict
 
 HEALTH_SECONDS = 2.0
+_LOOKING = "looking at the database"
 
 
 @dataclass(frozen=True)
@@ -76,16 +76,16 @@ def install(settings: Settings, report: Callable[[str], None] | None = None) -> 
     source = sources.load(settings.migrations_dir)
     connection = open_connection(settings, "install")
     try:
-        waiting.prepare_transaction(connection, settings)
-        public = planning.public_warnings(discover.earlier_in_public(connection), discover.COUNT_LIMIT)
-        connection.rollback()
+        with waiting.naming(connection, settings, _LOOKING):
+            waiting.prepare_transaction(connection, settings)
+            public = planning.public_warnings(discover.earlier_in_public(connection), discover.COUNT_LIMIT)
+            connection.rollback()
         work = apply.Apply(connection, settings, source, say)
         plan = work.run()
-        waiting.prepare_transaction(connection, settings)
-        after = discover.facts(connection)
-        connection.rollback()
-    except psycopg.Error as error:
-        raise server_error(error, settings, "looking at the database") from None
+        with waiting.naming(connection, settings, _LOOKING):
+            waiting.prepare_transaction(connection, settings)
+            after = discover.facts(connection)
+            connection.rollback()
     finally:
         connection.close()
     warnings = (*plan.warnings, *public)
@@ -110,7 +110,7 @@ def is_healthy(settings: Settings) -> bool:
 
     Needs no more than the sidecar's own rights. Raises InstallError for a server, login or database that cannot serve.
     """
-    with reading(settings, "health") as connection:
+    with waiting.reading(settings, "health") as connection:
         connection.execute(f"set local statement_timeout = {round(HEALTH_SECONDS * 1000)}")
         try:
             connection.execute("select memory_plugin.v1_health()")
@@ -132,7 +132,7 @@ def is_healthy(settings: Settings) -> bool:
 def status(settings: Settings) -> Status:
     """Look at the database in a read-only transaction; what would make `install` refuse is told, not raised."""
     source = sources.load(settings.migrations_dir)
-    with reading(settings, "status") as connection:
+    with waiting.reading(settings, "status") as connection:
         facts = discover.facts(connection)
         public = discover.earlier_in_public(connection)
     plan: Plan | None = None
@@ -148,7 +148,7 @@ def status(settings: Settings) -> Status:
 def verify_store(settings: Settings) -> Verdict:
     """Compare the database with what this program installs, in a read-only transaction."""
     source = sources.load(settings.migrations_dir)
-    with reading(settings, "verify") as connection:
+    with waiting.reading(settings, "verify") as connection:
         facts = discover.facts(connection)
         # A store is judged by what it holds: only `install` has wishes.
         plan = planning.make(facts, source, replace(settings, plpython="auto"), plpython.names())

@@ -104,7 +104,9 @@ class Apply:
 
     def _plan(self) -> Plan:
         """Return the plan for the database as it is now."""
-        return planning.make(discover.facts(self._connection), self._source, self._settings, self._plpython_names)
+        with waiting.naming(self._connection, self._settings, "looking at the database"):
+            facts = discover.facts(self._connection)
+        return planning.make(facts, self._source, self._settings, self._plpython_names)
 
     def _adopt(self, plan: Plan) -> None:
         """Record what an earlier program did, changing none of it.

@@ -70,15 +70,15 @@ def connection_error(error: psycopg.Error, settings: Settings) -> InstallError:
     return ServerUnreachableError(text)
 
 
-def server_error(error: psycopg.Error, settings: Settings, doing: str) -> InstallError:
-    """Return our error for a statement that failed while `doing` something."""
+def server_error(error: psycopg.Error, settings: Settings, doing: str, blockers: str = "") -> InstallError:
+    """Return our error for a statement that failed while `doing` something; `blockers` are whom it waited for."""
     text = f"{doing}: {_detail(error, settings)}"
     state = error.sqlstate or ""
     # Behind a pooler, which does not pass on what the server says of itself, its words are all there is.
     if state in ("0A000", "25006") and "during recovery" in text:
         return standby_error()
     if state == "55P03":
-        return LockTimeoutError(text)
+        return LockTimeoutError(f"{doing} waited {settings.lock_timeout_s:g} s for {blockers}" if blockers else text)
     if state == "42501":
         return MissingPrivilegeError(text)
     if state == "25006":
@@ -101,23 +101,6 @@ def set_back(connection: Connection, names: Iterable[str]) -> Iterator[None]:
         for name in names:
             with suppress(psycopg.Error):
                 connection.execute(f"reset {name}".encode())
-
-
-@contextmanager
-def reading(settings: Settings, purpose: str) -> Iterator[Connection]:
-    """Open a connection whose one transaction sees one moment and cannot write."""
-    connection = open_connection(settings, purpose)
-    try:
-        connection.read_only = True
-        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        connection.execute("select pg_catalog.set_config('search_path', 'pg_catalog', true)")
-        milliseconds = round(settings.lock_timeout_s * 1000)
-        connection.execute(f"set local lock_timeout = {milliseconds}")
-        yield connection
-    except psycopg.Error as error:
-        raise server_error(error, settings, f"looking at the database ({purpose})") from None
-    finally:
-        connection.close()
 
 
 def _login_refused(text: str) -> LoginRefusedError:

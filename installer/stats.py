@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from memory_plugin.installer.connect import reading
 from memory_plugin.installer.errors import InstallError
 from memory_plugin.installer.settings import Settings
+from memory_plugin.installer.waiting import reading
 
 # It reads every row once; whoever asks how a database stands does not want to be what it suffers from.
 LIMIT_SECONDS = 15

@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 import psycopg
 
-from memory_plugin.installer.connect import Connection, open_connection
+from memory_plugin.installer.connect import Connection, open_connection, server_error
 from memory_plugin.installer.errors import InstallError, LockTimeoutError, one_line, standby_error
 from memory_plugin.installer.settings import Settings
 
@@ -125,10 +126,12 @@ def hold(
         connection.execute(f"lock table {tables} in {mode} mode".encode())
         return work()
 
-    try:
-        return patiently(connection, settings, locked, 0.05)
-    except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
-        raise LockTimeoutError(one_line(error.diag.message_primary or str(error))) from None
+    with Watch(settings, connection.info.backend_pid) as watch:
+        try:
+            return patiently(connection, settings, locked, 0.05)
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
+            why = f"waited {settings.lock_timeout_s:g} s for {watch.blockers}" if watch.blockers else ""
+            raise LockTimeoutError(why or one_line(error.diag.message_primary or str(error))) from None
 
 
 def describe(connection: Connection, pids: list[object]) -> str:
@@ -158,8 +161,16 @@ class Watch:
     A statement that has timed out no longer waits, so the server cannot be asked afterwards.
     """
 
-    def __init__(self, settings: Settings, pid: int, tell: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        pid: int,
+        tell: Callable[[str], None] | None = None,
+        every_s: float | None = None,
+    ) -> None:
         """Prepare to watch the backend `pid`; connects only when something takes long."""
+        # Whoever waits briefly, again and again, is seen waiting half of the time.
+        self._every_s = min(1.0, settings.lock_timeout_s * 0.4) if every_s is None else every_s
         self._settings = settings
         self._pid = pid
         self._tell = tell
@@ -181,12 +192,11 @@ class Watch:
         self._thread.join(timeout=self._settings.connect_timeout_s)
 
     def _run(self) -> None:
-        """Ask again and again: whoever waits briefly is seen waiting half of the time."""
-        interval = min(1.0, self._settings.lock_timeout_s * 0.4)
+        """Ask again and again."""
         connection: Connection | None = None
         told = time.monotonic()
         try:
-            while not self._done.wait(interval):
+            while not self._done.wait(self._every_s):
                 if connection is None:
                     connection = open_connection(self._settings, "watch", autocommit=True)
                 row = connection.execute("select pg_catalog.pg_blocking_pids(%s)", (self._pid,)).fetchone()
@@ -203,6 +213,33 @@ class Watch:
         finally:
             if connection is not None:
                 connection.close()
+
+
+@contextmanager
+def reading(settings: Settings, purpose: str) -> Iterator[Connection]:
+    """Open a connection whose one transaction sees one moment and cannot write."""
+    connection = open_connection(settings, purpose)
+    try:
+        with naming(connection, settings, f"looking at the database ({purpose})"):
+            connection.read_only = True
+            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            connection.execute("select pg_catalog.set_config('search_path', 'pg_catalog', true)")
+            milliseconds = round(settings.lock_timeout_s * 1000)
+            connection.execute(f"set local lock_timeout = {milliseconds}")
+            yield connection
+    finally:
+        connection.close()
+
+
+@contextmanager
+def naming(connection: Connection, settings: Settings, doing: str) -> Iterator[None]:
+    """Say of a statement that fails what it was for, and of one that waited in vain for a lock, who had it."""
+    # Whoever waits in vain waits for the whole lock_timeout, so two looks are enough, and a short work has none.
+    with Watch(settings, connection.info.backend_pid, every_s=settings.lock_timeout_s * 0.4) as watch:
+        try:
+            yield
+        except psycopg.Error as error:
+            raise server_error(error, settings, doing, watch.blockers) from None
 
 
 def _so_far(

@@ -169,8 +169,8 @@ begin
 end
 $access$;
 
--- The types and operators of vector stand in a schema of their own, which not everybody may use. Where the role may use it
--- and not hand that on, a grant is no error and does nothing.
+-- The types and operators of vector stand in a schema of their own, which not everybody may use. Where the role may use
+-- it and not hand that on, a grant is no error and does nothing.
 do $access$
 declare
     v_schema constant regnamespace := '@extschema:vector@';

@@ -12,9 +12,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from fixtures.installing import connected, install, make_earlier_shape, refusal, rows, settings_for
+from fixtures.installing import DATA, connected, install, make_earlier_shape, refusal, rows, settings_for
 from fixtures.server import Server
-from memory_plugin.installer import api, sources
+from memory_plugin.installer import api, cli, sources
 from memory_plugin.installer.api import InstallResult
 from memory_plugin.installer.waiting import LOCK_KEY
 
@@ -47,6 +47,35 @@ def held(url: str, *statements: str) -> Iterator[psycopg.Connection]:
         for statement in statements:
             connection.execute(statement.encode())
         yield connection
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["install", "plan", "verify", "status", "export {file}", "import {input}", "uninstall", "uninstall --yes"],
+)
+def test_whoever_has_a_table_that_a_command_waits_for_in_vain_is_named(
+    database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("MEMORY_PLUGIN_LOCK_TIMEOUT", "1")
+    given = tmp_path / "given.ndjson"
+    given.write_text('{"type":"memory","namespace":"team:a","content":"tea","kind":"fact","source":"user"}\n')
+    words = [word.format(file=tmp_path / "all.ndjson", input=given) for word in command.split()]
+    with held(database, "lock table memory_plugin.memory_records in access exclusive mode") as reader:
+        assert cli.run([*words, "--database-url", database]) == 18
+        assert f" waited 1 s for pid {reader.info.backend_pid} (a slow report" in capsys.readouterr().err
+
+
+@pytest.mark.servers("any")
+def test_whoever_has_the_tables_that_are_to_be_adopted_is_named(
+    database: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEMORY_PLUGIN_LOCK_TIMEOUT", "1")
+    with connected(database) as connection:
+        connection.execute("set search_path = public, memory_plugin")
+        connection.execute((DATA / "earlier_shape.sql").read_bytes())
+    with held(database, "lock table public.memory_records in access exclusive mode") as reader:
+        assert cli.run(["adopt-public", "--database-url", database]) == 18
+        assert f" waited 1 s for pid {reader.info.backend_pid} (a slow report" in capsys.readouterr().err
 
 
 @pytest.mark.servers("any")

@@ -186,7 +186,7 @@ def test_looking_changes_nothing(
 
 @pytest.mark.servers("any")
 def test_a_look_cannot_write_even_if_it_tried(database: str) -> None:
-    from memory_plugin.installer.connect import reading
+    from memory_plugin.installer.waiting import reading
 
     with pytest.raises(InstallError) as caught, reading(settings_for(database), "test") as connection:
         connection.execute("delete from memory_plugin.memory_records")

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TextIO
 
+from memory_plugin.installer import waiting
 from memory_plugin.installer.connect import Connection
 from memory_plugin.installer.errors import BadSettingError, LoginRefusedError, ServerUnreachableError
 from memory_plugin.installer.settings import Settings
@@ -127,7 +128,7 @@ def _make_namespaces(doors: Doors, wanted: list[str]) -> None:
 
     Outside the batch's transaction: a commit to a namespace that an open transaction has just made waits for its end.
     """
-    with store.doing(doors.settings, "backfill, making a namespace"):
+    with waiting.naming(doors.names, doors.settings, "backfill, making a namespace"):
         for name in wanted:
             doors.names.execute(
                 "select memory_plugin._start_namespace(%s, memory_plugin._kind_of_namespace(%s), null, null)",

@@ -45,7 +45,7 @@ class Earlier:
 def reading(connection: Connection, settings: Settings) -> Iterator[None]:
     """Open a transaction that only reads, and that sees every row or fails."""
     # The store's connection is open too: without this its session would take the error for its own.
-    with store.doing(settings, "reading the source"):
+    with waiting.naming(connection, settings, "reading the source"):
         connection.read_only = True
         waiting.prepare_transaction(connection, settings)
         connection.execute("set local timezone = 'UTC'")

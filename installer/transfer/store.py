@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import psycopg
 from psycopg import sql
 
 from memory_plugin.installer import waiting
-from memory_plugin.installer.connect import Connection, open_connection, server_error
+from memory_plugin.installer.connect import Connection, open_connection
 from memory_plugin.installer.errors import MissingPrivilegeError, VerifyFailedError
 from memory_plugin.installer.settings import Settings
 
@@ -41,19 +40,10 @@ def session(settings: Settings, purpose: str, *, autocommit: bool = False) -> It
     """Open a connection; a statement that fails on it is one of our errors, and what was not committed is undone."""
     connection = open_connection(settings, purpose, autocommit=autocommit)
     try:
-        with doing(settings, purpose):
+        with waiting.naming(connection, settings, purpose):
             yield connection
     finally:
         connection.close()
-
-
-@contextmanager
-def doing(settings: Settings, purpose: str) -> Iterator[None]:
-    """Say of a statement that fails what it was for; `settings` are those of the database that it ran on."""
-    try:
-        yield
-    except psycopg.Error as error:
-        raise server_error(error, settings, purpose) from None
 
 
 def begin(connection: Connection, settings: Settings) -> sql.Identifier:

@@ -10,6 +10,7 @@ import psycopg
 
 from memory_plugin.installer import dsn
 from memory_plugin.installer.errors import (
+    BadSettingError,
     InstallError,
     LockTimeoutError,
     LoginRefusedError,
@@ -30,6 +31,13 @@ _REFUSED = re.compile(
     r"authentication failed|no password supplied|password is required|no pg_hba\.conf entry|no such (user|database)"
     r"|not (currently accepting|permitted to log in)|(role|database) .* does not exist|permission denied for database"
     r"|pg_hba\.conf rejects|must not be empty"
+)
+# What asking again does not change: libpq refuses a value, or what the URL asks of SSL is not to be had.
+_BAD_VALUE = re.compile(r'invalid "?\w+"? value|invalid integer value|bad value for|invalid port number|weak sslmode')
+_NO_SSL = re.compile(r"server does not support SSL|channel binding required, but SSL not in use")
+_BAD_CERTIFICATE = re.compile(
+    r"certificate verify failed|does not match host name|certificate file .* does not exist"
+    r"|could not read .*certificate"
 )
 _NO_DATABASE = re.compile(r'database "?(?P<name>[^"]*)"? does not exist|no such database: (?P<other>\S+)')
 
@@ -61,10 +69,17 @@ def open_connection(settings: Settings, purpose: str, *, autocommit: bool = Fals
 def connection_error(error: psycopg.Error, settings: Settings) -> InstallError:
     """Return our error for a connection that could not be made."""
     text = _detail(error, settings)
+    if _BAD_VALUE.search(text):
+        return BadSettingError(text, hint="correct that parameter of DATABASE_URL")
     if (error.sqlstate or "").startswith("28") or error.sqlstate == "3D000":
         return _login_refused(text)
     if _NOT_NOW.search(text):
         return ServerUnreachableError(text, hint="the server is there and takes no connection now: run this again")
+    if _NO_SSL.search(text):
+        hint = "set sslmode in DATABASE_URL to disable, or to prefer, or turn on ssl at the server"
+        return BadSettingError(text, hint=hint)
+    if _BAD_CERTIFICATE.search(text):
+        return BadSettingError(text, hint="check host, sslmode and sslrootcert in DATABASE_URL")
     if _REFUSED.search(text) or re.search(r"\bFATAL:", text):
         return _login_refused(text)
     return ServerUnreachableError(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
@@ -10,9 +11,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from fixtures.cluster import cluster
 from fixtures.databases import fresh_database
-from fixtures.installing import install, make_earlier_shape, make_vector, refusal, rows, settings_for
-from fixtures.server import Server
+from fixtures.full_server import choose
+from fixtures.installing import DATA, install, make_earlier_shape, make_vector, refusal, rows, settings_for
+from fixtures.server import Server, embedded_bin_dir
 from memory_plugin.installer import api
 
 EMBEDDED_18 = pytest.mark.servers("embedded18")  # extension_control_path came with 18
@@ -74,6 +77,61 @@ def test_11_a_wrong_password(server: Server, empty_database: str, new_role: Call
     assert "password authentication failed" in error.message
     assert "wrong-hush" not in error.line
     assert "\n" not in error.line
+
+
+@ANY
+@pytest.mark.parametrize("parameter", ["sslmode=bogus", "sslmode=", "target_session_attrs=bogus", "keepalives=bogus"])
+def test_21_a_parameter_with_a_value_that_there_is_not(server: Server, empty_database: str, parameter: str) -> None:
+    error = refusal(f"{server.url(database_name(empty_database), tcp=True)}?{parameter}")
+    assert error.exit_code == 21
+    assert parameter.partition("=")[0] in error.message
+
+
+@pytest.fixture(scope="module")
+def secured() -> Iterator[Server]:
+    """Return a server with SSL, whose certificate is its own."""
+    if choose().way != "packages":
+        pytest.skip("the embedded servers are built without SSL")
+    with cluster("secured", Path(choose().where)) as server:
+        assert server.own is not None
+        pair = (DATA / "localhost.pem").read_text()
+        for name in ("server.crt", "server.key"):
+            file = server.own.data_dir / name
+            file.write_text(pair)
+            file.chmod(0o600)
+            owner = server.own.data_dir.stat()
+            os.chown(file, owner.st_uid, owner.st_gid)
+        server.execute("alter system set ssl = on")
+        server.restart()
+        yield server
+
+
+@pytest.mark.parametrize("mode", ["require", "verify-full"])
+def test_21_ssl_that_the_server_does_not_have(mode: str) -> None:
+    with cluster("without_ssl", embedded_bin_dir(18)) as server:
+        error = refusal(f"{server.url(tcp=True)}?sslmode={mode}")
+    assert error.exit_code == 21
+    assert "does not support SSL" in error.message
+    assert "sslmode" in error.hint
+
+
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [
+        ("sslmode=verify-full&sslrootcert=/nonexistent", "does not exist"),
+        ("sslmode=verify-full&sslrootcert=system", "certificate verify failed"),
+        (f"sslmode=verify-full&sslrootcert={DATA / 'localhost.pem'}", "does not match host name"),
+    ],
+)
+def test_21_a_certificate_that_does_not_do(secured: Server, query: str, reason: str) -> None:
+    with psycopg.connect(f"{secured.url(tcp=True)}?sslmode=require") as connection:
+        assert connection.pgconn.ssl_in_use
+    # The certificate is for 127.0.0.1.
+    url = secured.url(tcp=True).replace("127.0.0.1", "[::1]" if "match" in reason else "127.0.0.1")
+    error = refusal(f"{url}?{query}")
+    assert error.exit_code == 21
+    assert reason in error.message
+    assert "sslrootcert" in error.hint
 
 
 @ANY

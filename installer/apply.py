@@ -43,6 +43,7 @@ _SESSION = {
     "statement_timeout": "0",
     "default_transaction_read_only": "off",
     "default_transaction_isolation": "'read committed'",
+    **waiting.AS_WRITTEN,
 }
 _CONCURRENT_INDEX = re.compile(
     r"create\s+(?:unique\s+)?index\s+concurrently\s+(?:if\s+not\s+exists\s+)?\"?(?P<name>[a-z0-9_]+)\"?\s+on\b",

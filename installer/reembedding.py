@@ -78,13 +78,15 @@ select
 _SESSION = """
 set statement_timeout = 0; set lock_timeout = 0; set idle_in_transaction_session_timeout = 0;
 set default_transaction_isolation = 'read committed'; set default_transaction_read_only = off;
+set standard_conforming_strings = on; set quote_all_identifiers = off;
 select pg_catalog.set_config(
     'maintenance_work_mem', greatest(setting::bigint, 262144)::text || 'kB', false
 ) from pg_catalog.pg_settings where name = 'maintenance_work_mem';
 """
 _OF_SESSION = (
     "statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "default_transaction_isolation",
-    "default_transaction_read_only", "maintenance_work_mem", "client_connection_check_interval",
+    "default_transaction_read_only", "standard_conforming_strings", "quote_all_identifiers", "maintenance_work_mem",
+    "client_connection_check_interval",
 )  # fmt: skip
 
 
@@ -179,13 +181,13 @@ class Change:
         """Check that the store is complete and ours, set the session up, and return where pgvector is."""
         with self._connection.transaction():
             vector = store.begin(self._connection, self._settings).as_string(self._connection)
+        self._connection.execute(_SESSION)
         with self._connection.transaction():
             plan = self._plan(self._connection, sources.load(self._settings.migrations_dir))
         if plan.run or plan.adopt:
             raise VerifyFailedError(
                 "the store is not as this program installs it", hint="run memory-plugin install on this database first"
             )
-        self._connection.execute(_SESSION)
         # A killed program's statement ends with it. Not every platform can look.
         with suppress(psycopg.Error):
             self._connection.execute("set client_connection_check_interval = '1s'")

@@ -17,6 +17,9 @@ from memory_plugin.installer.settings import Settings
 
 LOCK_KEY = "pg_catalog.hashtextextended('memory_plugin.install', 0)"
 
+AS_WRITTEN = {"standard_conforming_strings": "on", "quote_all_identifiers": "off"}
+"""Without these, literals are read and the catalogue's expressions are written in another way than ours."""
+
 BRIEF_S = 0.3
 """So long a wait for a lock may keep those waiting who come after it."""
 
@@ -76,6 +79,7 @@ def prepare_transaction(connection: Connection, settings: Settings) -> None:
         "lock_timeout": str(round(settings.lock_timeout_s * 1000)),
         "statement_timeout": "0",
         "idle_in_transaction_session_timeout": "0",
+        **AS_WRITTEN,
     }
     if connection.info.server_version >= 170000:
         values["transaction_timeout"] = "0"
@@ -224,6 +228,8 @@ def reading(settings: Settings, purpose: str) -> Iterator[Connection]:
             connection.read_only = True
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             connection.execute("select pg_catalog.set_config('search_path', 'pg_catalog', true)")
+            for name, value in AS_WRITTEN.items():
+                connection.execute(f"set local {name} = {value}".encode())
             milliseconds = round(settings.lock_timeout_s * 1000)
             connection.execute(f"set local lock_timeout = {milliseconds}")
             yield connection

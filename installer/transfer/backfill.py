@@ -130,10 +130,12 @@ def _make_namespaces(doors: Doors, wanted: list[str]) -> None:
     """
     with waiting.naming(doors.names, doors.settings, "backfill, making a namespace"):
         for name in wanted:
-            doors.names.execute(
-                "select memory_plugin._start_namespace(%s, memory_plugin._kind_of_namespace(%s), null, null)",
-                (name, name),
-            )
+            with doors.names.transaction():
+                waiting.prepare_transaction(doors.names, doors.settings)
+                doors.names.execute(
+                    "select memory_plugin._start_namespace(%s, memory_plugin._kind_of_namespace(%s), null, null)",
+                    (name, name),
+                )
 
 
 def _count(tally: Tally, staged: Staged, totals: list[Total], refusals: list[Refused]) -> None:

@@ -171,10 +171,12 @@ class Watch:
         pid: int,
         tell: Callable[[str], None] | None = None,
         every_s: float | None = None,
+        busy: Callable[[], bool] = lambda: True,
     ) -> None:
         """Prepare to watch the backend `pid`; connects only when something takes long."""
         # Whoever waits briefly, again and again, is seen waiting half of the time.
         self._every_s = min(1.0, settings.lock_timeout_s * 0.4) if every_s is None else every_s
+        self._busy = busy
         self._settings = settings
         self._pid = pid
         self._tell = tell
@@ -201,6 +203,8 @@ class Watch:
         told = time.monotonic()
         try:
             while not self._done.wait(self._every_s):
+                if not self._busy():
+                    continue
                 if connection is None:
                     connection = open_connection(self._settings, "watch", autocommit=True)
                 row = connection.execute("select pg_catalog.pg_blocking_pids(%s)", (self._pid,)).fetchone()
@@ -240,8 +244,13 @@ def reading(settings: Settings, purpose: str) -> Iterator[Connection]:
 @contextmanager
 def naming(connection: Connection, settings: Settings, doing: str) -> Iterator[None]:
     """Say of a statement that fails what it was for, and of one that waited in vain for a lock, who had it."""
+
+    def busy() -> bool:
+        """Tell whether a statement is running: one that idles for hours needs no second connection."""
+        return connection.info.transaction_status == psycopg.pq.TransactionStatus.ACTIVE
+
     # Whoever waits in vain waits for the whole lock_timeout, so two looks are enough, and a short work has none.
-    with Watch(settings, connection.info.backend_pid, every_s=settings.lock_timeout_s * 0.4) as watch:
+    with Watch(settings, connection.info.backend_pid, every_s=settings.lock_timeout_s * 0.4, busy=busy) as watch:
         try:
             yield
         except psycopg.Error as error:

@@ -148,7 +148,7 @@ def test_a_reader_sees_the_namespaces_of_its_setting_and_nothing_when_it_is_unse
         "select memory_plugin.delete_namespace('team:hidden')",
         "select memory_plugin.sweep()",
         "select memory_plugin._search(array['team:hidden'], null, null, 5, null, null, null, null, "
-        "null, null, null, null, 0, false, null)",
+        "null, null, null, null, 0, false, null, null)",
         "select memory_plugin._listing(array['team:hidden'], null, null, 5, 0)",
         "insert into memory_plugin.memory_namespaces (name, kind) values ('team:x', 'team')",
         "delete from memory_plugin.memory_records",

@@ -152,6 +152,12 @@ def test_a_row_that_comes_into_the_store_meanwhile_is_not_taken_for_publics(
         (f"select memory_plugin.commit_memory('team:a', 'coffee', id => '{ID}')", ID),
         ("select memory_plugin.upsert_namespace('team:a', 'custom')", "namespace team:a"),
         ("update public.memory_records set content = ' ' where content = 'cake'", "content must not be blank"),
+        (
+            "alter table public.memory_records drop column content_tsv;"
+            " update public.memory_records set content = (select string_agg('w' || i, ' ')"
+            " from generate_series(10000000, 10130000) as i) where content = 'cake'",
+            "fewer different words",
+        ),
     ],
 )
 @pytest.mark.parametrize("dry", [(), ("--dry-run",)])

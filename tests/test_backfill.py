@@ -99,6 +99,17 @@ def test_rows_that_break_a_rule_stay_behind_each_with_its_reason(
     assert facts["refused"] == 7
 
 
+@pytest.mark.parametrize("arguments", [(), ("--dry-run",)])
+def test_a_memory_of_too_many_words_is_refused_and_the_batch_goes_on(
+    database: str, backfill: Callable[..., Any], arguments: tuple[str, ...]
+) -> None:
+    make_source(database, 3)
+    add(database, " ".join(f"w{i:08d}" for i in range(130_000)))
+    code, facts = backfill(*arguments)
+    assert (code, *counts(facts)) == (0, 4, 3, 0, 1)
+    assert list(facts["reasons"]) == ["content must hold fewer different words: at most a megabyte of them"]
+
+
 def test_embeddings_and_times_come_along(database: str, backfill: Callable[..., Any]) -> None:
     make_source(database)
     add(database, "with", "GLOBAL", embedding=str([0.25] * 1536), created_at="2023-04-05 06:07:08.9+00")

@@ -122,6 +122,8 @@ def test_a_conflict_is_skipped_updated_or_refused_as_asked(database: str) -> Non
     assert rows(database, LIVE) == [("team:a", "new")]
 
 
+# More different words than a tsvector holds.
+WORDS = " ".join(f"w{i:08d}" for i in range(130_000))
 GOOD = {"type": "memory", "namespace": "team:a", "content": "fine", "kind": "fact", "source": "agent"}
 
 
@@ -129,6 +131,11 @@ GOOD = {"type": "memory", "namespace": "team:a", "content": "fine", "kind": "fac
     ("bad", "word"),
     [
         ("{", "line 2"),
+        ({**GOOD, "content": WORDS}, "different words"),
+        (
+            {**GOOD, "content": WORDS, "created_at": "2024-05-06T07:08:09Z", "id": str(uuid.UUID(int=7))},
+            "different words",
+        ),
         ({**GOOD, "content": " "}, "content"),
         ({**GOOD, "kind": "rumour"}, "kind"),
         ({**GOOD, "namespace": "no name"}, "namespace"),

@@ -40,7 +40,8 @@ _UUID = r"""^"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-
 _DAY = r"((0[1-9]|1[0-2])-([01][1-9]|10|2[0-8])|(0[13578]|1[02])-(29|3[01]))"
 _TIME = rf"""^"2[0-9]{{3}}-{_DAY}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]{{1,6}})?(Z|[+]00:00)"$"""
 # A memory as an export writes it, which no rule of a line can refuse, is taken without a call of a function: a tenth of
-# the time. What is in any doubt (an escape before the first visible character, \u, an embedding) is left to the rules.
+# the time. What is in any doubt (an escape before the first visible character, \u, an embedding, a text so long that it
+# may hold too many words) is left to the rules.
 _CHECK_ORDINARY = rf"""
 insert into pg_temp.{_STAGING}_checked (
     n, line_type, namespace, id, content, kind, source, expires_at, pin, created_at
@@ -65,6 +66,7 @@ where x.type::text = '"memory"'
     and (x.pin is null or x.pin::text in ('true', 'false'))
     and x.content::text ~ '^"[^"\\!-~]*[!#-Z^-~]'
     and pg_catalog.strpos(x.content::text, '\u') = 0
+    and pg_catalog.octet_length(x.content::text) <= 300000
     and x.propagation is null and x.embedding is null
 """
 _CHECK_REST = f"""

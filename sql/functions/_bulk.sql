@@ -11,7 +11,7 @@ create or replace function memory_plugin._refusal(
     p_embedding @extschema:vector@.vector
 )
 returns text
-language plpgsql immutable parallel safe security invoker
+language plpgsql stable parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 begin
@@ -23,6 +23,10 @@ begin
     perform _check_embedding(p_embedding);
     if p_content is null or _trim(p_content) = '' then
         return 'content must not be blank';
+    end if;
+    -- As in commit_memory: shorter texts have no more words than fit.
+    if octet_length(p_content) > 300000 then
+        perform _check_words('content', p_content);
     end if;
     return null;
 exception
@@ -100,6 +104,8 @@ begin
     -- A visible ASCII character is no white space.
     if content is null or (content !~ '[!-~]' and _trim(content) = '') then
         refusal := 'content must not be blank';
+    elsif octet_length(content) > 300000 then
+        perform _check_words('content', content);
     end if;
 exception
     when sqlstate 'MP001' or sqlstate 'MP002' or data_exception or program_limit_exceeded then
@@ -114,7 +120,7 @@ comment on function memory_plugin._import_line(json) is
 
 create or replace function memory_plugin._import_group(p_line_type text, p_namespace text, p_kind text, p_source text)
 returns text
-language plpgsql immutable parallel safe security invoker
+language plpgsql stable parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 begin

@@ -13,8 +13,8 @@ from memory_plugin.installer import api, cli
 from memory_plugin.installer.transfer import adopting
 
 ID = "3b0d1c4e-1111-4222-8333-444455556666"
-STORE = "select id::text, namespace, content, pin, created_at from memory_plugin.memory_records order by 1"
-PUBLIC = "select id::text, namespace, content, pin, created_at from public.memory_records order by 1"
+STORE = "select id::text, namespace, content, pin, created_at::text from memory_plugin.memory_records order by 1"
+PUBLIC = "select id::text, namespace, content, pin, created_at::text from public.memory_records order by 1"
 EMBEDDING = str([1.0] * 1536)
 
 
@@ -177,6 +177,42 @@ def test_a_conflict_stops_it_and_is_listed(
     assert word in printed.err
     assert rows(empty_database, STORE) == store
     assert rows(empty_database, PUBLIC) == public
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        *(
+            (f"{table} set created_at = '{time}'", "created_at must lie between the years 1 and 9999")
+            for table in ("memory_namespaces", "memory_records")
+            for time in ("infinity", "-infinity", "0044-03-15 BC", "20000-01-01")
+        ),
+        ("memory_namespaces set expires_at = '20000-01-01'", "expires_at must lie between the years 1 and 9999"),
+        ("memory_namespaces set expires_at = '0044-03-15 BC'", "expires_at must lie between the years 1 and 9999"),
+        ("memory_namespaces set metadata = '[1]'", "metadata must be a JSON object"),
+        ("memory_namespaces set metadata = '\"str\"'", "metadata must be a JSON object"),
+        ("memory_records set expires_at = '20000-01-01'", "expires_at must lie between the years 1 and 9999"),
+    ],
+)
+def test_a_value_that_no_answer_can_write_is_a_conflict(
+    adopt: Callable[..., int], empty_database: str, capsys: pytest.CaptureFixture[str], change: str, why: str
+) -> None:
+    rows(empty_database, f"update public.{change}")
+    public = rows(empty_database, PUBLIC)
+    assert adopt() == 29
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("conflict: ")]
+    assert len(told) == 2
+    assert all(line.endswith(why) for line in told)
+    assert rows(empty_database, PUBLIC) == public
+    assert rows(empty_database, STORE) == []
+
+
+def test_an_expiry_at_infinity_is_none(adopt: Callable[..., int], empty_database: str) -> None:
+    for table in ("memory_namespaces", "memory_records"):
+        rows(empty_database, f"update public.{table} set expires_at = 'infinity'")
+    assert adopt() == 0
+    for table in ("memory_namespaces", "memory_records"):
+        assert rows(empty_database, f"select distinct expires_at from memory_plugin.{table}") == [(None,)]
 
 
 def test_a_row_that_the_store_has_just_so_is_no_conflict(adopt: Callable[..., int], empty_database: str) -> None:

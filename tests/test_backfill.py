@@ -110,6 +110,17 @@ def test_a_memory_of_too_many_words_is_refused_and_the_batch_goes_on(
     assert list(facts["reasons"]) == ["content must hold fewer different words: at most a megabyte of them"]
 
 
+@pytest.mark.parametrize("time", ["infinity", "-infinity", "0044-03-15 12:00+00 BC", "20000-01-01"])
+def test_a_time_that_no_answer_can_write_is_refused(database: str, backfill: Callable[..., Any], time: str) -> None:
+    make_source(database, 2)
+    add(database, "out of time", created_at=time)
+    code, facts = backfill()
+    assert (code, *counts(facts)) == (0, 3, 2, 0, 1)
+    assert facts["reasons"] == {"created_at must lie between the years 1 and 9999": 1}
+    code, facts = backfill("--verify")
+    assert (code, facts["refused"]) == (0, 1)
+
+
 def test_embeddings_and_times_come_along(database: str, backfill: Callable[..., Any]) -> None:
     make_source(database)
     add(database, "with", "GLOBAL", embedding=str([0.25] * 1536), created_at="2023-04-05 06:07:08.9+00")

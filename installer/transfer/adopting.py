@@ -40,12 +40,14 @@ inner join pg_catalog.pg_namespace as n on c.relnamespace = n.oid
 inner join pg_catalog.pg_type as t on a.atttypid = t.oid
 where n.nspname = 'public' and c.relname = %s and c.relkind in ('r', 'p') and a.attnum > 0 and not a.attisdropped
 """
+# As _check_time: an expiry that never comes is none.
+_NEVER = "update pg_temp.{} set expires_at = null where expires_at = 'infinity'"
 # Public's tables may have lost their keys: what would then be dropped as a duplicate is refused.
 _REFUSE_NAMESPACES = """
 update pg_temp.adopted_namespaces as p set refusal = coalesce(
-    memory_plugin._import_group('namespace', p.name, p.kind, null),
+    memory_plugin._namespace_refusal(p.name, p.kind, p.expires_at, p.metadata),
+    memory_plugin._creation_refusal(p.created_at),
     case
-        when p.created_at is null then 'created_at is null'
         when p.name in (select d.name from pg_temp.adopted_namespaces as d group by 1 having pg_catalog.count(*) > 1)
             then 'it stands more than once in public'
     end
@@ -56,9 +58,9 @@ update pg_temp.adopted_records as p set
     pin = coalesce(p.pin, false),
     refusal = coalesce(
         memory_plugin._refusal(p.namespace, p.content, p.kind, p.source, p.expires_at, p.propagation, p.embedding),
+        memory_plugin._creation_refusal(p.created_at),
         case
             when p.id is null then 'id is null'
-            when p.created_at is null then 'created_at is null'
             when (p.namespace, p.id) in (
                 select d.namespace, d.id from pg_temp.adopted_records as d group by 1, 2 having pg_catalog.count(*) > 1
             ) then 'it stands more than once in public'
@@ -205,6 +207,7 @@ def _take(connection: Connection, shapes: dict[str, dict[str, str]], vector: sql
     )
     for table in ("adopted_namespaces", "adopted_records"):
         connection.execute(f"alter table pg_temp.{table} add column refusal text")
+        connection.execute(_NEVER.format(table))
     connection.execute(_REFUSE_NAMESPACES)
     connection.execute(_REFUSE_RECORDS)
     connection.execute(

@@ -37,8 +37,8 @@ from (
         memory_plugin._as_committed(s.content) as content, s.created_at, s.embedding,
         coalesce(
             g.reason,
+            memory_plugin._creation_refusal(s.created_at),
             case
-                when s.created_at is null then 'created_at is null'
                 when pg_catalog.row_number() over (partition by s.id, g.namespace order by s.place) > 1
                     then 'the id stands more than once in the source'
             end,

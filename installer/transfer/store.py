@@ -17,7 +17,7 @@ select
     n.oid is not null as found,
     pg_catalog.to_regclass('memory_plugin.memory_namespaces') is not null
     and pg_catalog.to_regclass('memory_plugin.memory_records') is not null
-    and pg_catalog.to_regprocedure('memory_plugin._import_line(json)') is not null as complete,
+    and pg_catalog.to_regprocedure('memory_plugin._creation_refusal(timestamptz)') is not null as complete,
     (
         select pg_catalog.bool_and(pg_catalog.pg_has_role(c.relowner, 'usage'))
         from pg_catalog.pg_class as c

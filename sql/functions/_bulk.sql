@@ -40,6 +40,49 @@ comment on function memory_plugin._refusal(
 ) is
     'Why commit_memory would refuse this row, as the message that it would raise; null where it would take it.';
 
+create or replace function memory_plugin._creation_refusal(p_created_at timestamptz)
+returns text
+language plpgsql immutable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+begin
+    if p_created_at is null then
+        return 'created_at is null';
+    end if;
+    -- Infinity is a time without end for what expires, and for nothing else.
+    perform _check_time('created_at', case when p_created_at = 'infinity' then '-infinity' else p_created_at end);
+    return null;
+exception
+    when sqlstate 'MP001' then
+        return sqlerrm;
+end
+$function$;
+
+comment on function memory_plugin._creation_refusal(timestamptz) is
+    'Why a row with this created_at cannot be brought; null where it can.';
+
+create or replace function memory_plugin._namespace_refusal(
+    p_name text, p_kind text, p_expires_at timestamptz, p_metadata jsonb
+)
+returns text
+language plpgsql immutable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+begin
+    perform _check_namespace('name', p_name);
+    perform _check_choice('kind', p_kind, array['workspace', 'team', 'org', 'custom']);
+    perform _check_time('expires_at', p_expires_at);
+    perform _check_object('metadata', p_metadata);
+    return null;
+exception
+    when sqlstate 'MP001' then
+        return sqlerrm;
+end
+$function$;
+
+comment on function memory_plugin._namespace_refusal(text, text, timestamptz, jsonb) is
+    'Why upsert_namespace would refuse these values, as the message it would raise; null where it would take them.';
+
 create or replace function memory_plugin._import_line(
     p_line json,
     out line_type text,
@@ -126,9 +169,7 @@ as $function$
 begin
     perform _check_choice('type', p_line_type, array['namespace', 'memory']);
     if p_line_type = 'namespace' then
-        perform _check_namespace('name', p_namespace);
-        perform _check_choice('kind', p_kind, array['workspace', 'team', 'org', 'custom']);
-        return null;
+        return _namespace_refusal(p_namespace, p_kind, null, null);
     end if;
     return _refusal(p_namespace, 'content is checked line by line', p_kind, p_source, null, null, null);
 exception

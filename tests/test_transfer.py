@@ -136,6 +136,16 @@ GOOD = {"type": "memory", "namespace": "team:a", "content": "fine", "kind": "fac
             {**GOOD, "content": WORDS, "created_at": "2024-05-06T07:08:09Z", "id": str(uuid.UUID(int=7))},
             "different words",
         ),
+        ({**GOOD, "content": "a\0b"}, "\\u0000 cannot be converted"),
+        ({**GOOD, "content": "a\ud83d"}, "surrogate"),
+        ({**GOOD, "content": "a\ude42b"}, "surrogate"),
+        ({**GOOD, "namespace": "team:\0"}, "\\u0000 cannot be converted"),
+        ({**GOOD, "propagation": {"a": "\0"}}, "\\u0000 cannot be converted"),
+        ({**GOOD, "more": "\0"}, "\\u0000 cannot be converted"),
+        (
+            {"type": "namespace", "name": "team:a", "kind": "team", "metadata": {"a": "\0"}},
+            "\\u0000 cannot be converted",
+        ),
         ({**GOOD, "content": " "}, "content"),
         ({**GOOD, "kind": "rumour"}, "kind"),
         ({**GOOD, "namespace": "no name"}, "namespace"),
@@ -151,6 +161,12 @@ def test_a_line_that_breaks_a_rule_is_named_and_nothing_is_imported(database: st
     assert "line 2" in done.stdout + done.stderr
     assert word in done.stdout + done.stderr
     assert rows(database, LIVE) == []
+
+
+def test_an_escaped_backslash_before_a_u_is_text(database: str) -> None:
+    content = r"C:\u0000 and \ud83d"
+    ok(program(database, "import", "-", stdin=json.dumps({**GOOD, "content": content})))
+    assert rows(database, LIVE) == [("team:a", content)]
 
 
 @pytest.fixture

@@ -52,7 +52,10 @@ select
     pg_catalog.btrim(x.expires_at::text, '"')::timestamptz, coalesce(x.pin::text = 'true', false),
     pg_catalog.btrim(x.created_at::text, '"')::timestamptz
 from pg_temp.{_STAGING} as s
-cross join lateral pg_catalog.json_to_record(case pg_catalog.json_typeof(s.line) when 'object' then s.line end) as x (
+-- \u0000 and half a pair of surrogates are errors wherever a line is taken apart: only the rules can name the line.
+cross join lateral pg_catalog.json_to_record(
+    case when pg_catalog.json_typeof(s.line) = 'object' and pg_catalog.strpos(s.line::text, '\u') = 0 then s.line end
+) as x (
     type json, namespace json, id json, content json, kind json, source json, expires_at json,
     propagation json, pin json, embedding json, created_at json
 )
@@ -65,7 +68,6 @@ where x.type::text = '"memory"'
     and (x.expires_at is null or x.expires_at::text ~ '{_TIME}')
     and (x.pin is null or x.pin::text in ('true', 'false'))
     and x.content::text ~ '^"[^"\\!-~]*[!#-Z^-~]'
-    and pg_catalog.strpos(x.content::text, '\u') = 0
     and pg_catalog.octet_length(x.content::text) <= 300000
     and x.propagation is null and x.embedding is null
 """

@@ -106,6 +106,7 @@ as $function$
 declare
     v_line record;
     v_id_text text;
+    v_detail text;
 begin
     if json_typeof(p_line) <> 'object' then
         refusal := 'a line must be a JSON object';
@@ -152,7 +153,8 @@ begin
     end if;
 exception
     when sqlstate 'MP001' or sqlstate 'MP002' or data_exception or program_limit_exceeded then
-        refusal := sqlerrm;
+        get stacked diagnostics v_detail = pg_exception_detail;
+        refusal := sqlerrm || coalesce(' (' || nullif(v_detail, '') || ')', '');
 end
 $function$;
 

@@ -121,6 +121,22 @@ def test_a_time_that_no_answer_can_write_is_refused(database: str, backfill: Cal
     assert (code, facts["refused"]) == (0, 1)
 
 
+def test_an_empty_workspace_or_scope_beside_one_that_is_null_counts_each_row_once(
+    database: str, backfill: Callable[..., Any], tmp_path: Path
+) -> None:
+    make_source(database, 5)
+    rows(database, "alter table public.agent_memories alter workspace_id type text")
+    for workspace in ("", None):
+        for scope in ("LOCAL", "", None):
+            add(database, "nowhere", scope, workspace_id=workspace)
+    code, facts = backfill("--refused", "left.ndjson")
+    assert (code, *counts(facts)) == (0, 11, 5, 0, 6)
+    left = [json.loads(line) for line in (tmp_path / "left.ndjson").read_text().splitlines()]
+    assert len({line["id"] for line in left}) == len(left) == 6
+    given = rows(database, "select id::text, workspace_id, scope from public.agent_memories where content = 'nowhere'")
+    assert {(line["id"], line["workspace_id"], line["scope"]) for line in left} == set(given)
+
+
 def test_embeddings_and_times_come_along(database: str, backfill: Callable[..., Any]) -> None:
     make_source(database)
     add(database, "with", "GLOBAL", embedding=str([0.25] * 1536), created_at="2023-04-05 06:07:08.9+00")

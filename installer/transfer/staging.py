@@ -48,7 +48,9 @@ from (
     inner join unnest(%s::text[], %s::text[], %s::text[], %s::text[]) as g (
         workspace_id, scope, namespace, reason
     )
+        -- Null is not '': the first line is what can be hashed, the second is what is meant.
         on coalesce(g.workspace_id, '') = coalesce(s.workspace_id, '') and coalesce(g.scope, '') = coalesce(s.scope, '')
+        and (g.workspace_id, g.scope) is not distinct from (s.workspace_id, s.scope)
     order by s.place
 ) as j
 """

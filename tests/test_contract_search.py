@@ -353,6 +353,7 @@ def test_what_was_said_around_the_best_counts_where_it_is_asked_to(contract: Con
     assert contract.found([name], query="apple -may", weights={"neighbour": 1}) == [said[1], said[0], said[3]]
 
 
+@pytest.mark.servers("any")
 def test_neighbours_of_copies_that_are_unlike_the_question_are_no_copies(contract: Contract) -> None:
     name = contract.name()
     for place in range(201):

@@ -134,6 +134,7 @@ def test_what_small_namespaces_leave_of_a_bound_goes_to_the_others(conn: psycopg
     assert told["exact"] is True
 
 
+@pytest.mark.servers("any")
 def test_beyond_a_bound_the_newest_of_every_namespace_are_read(conn: psycopg.Connection[Any]) -> None:
     fill(conn, "custom:long", 30_000, "case when mod(i, 10000) = 1 then '東京 ' || i else 'note ' || i end")
     names = [f"custom:short{number}" for number in range(100)]
@@ -145,6 +146,7 @@ def test_beyond_a_bound_the_newest_of_every_namespace_are_read(conn: psycopg.Con
     assert told["exact"] is False
 
 
+@pytest.mark.servers("any")
 def test_what_expired_takes_no_part_of_a_bound(conn: psycopg.Connection[Any]) -> None:
     fill(conn, "custom:past", 30_000, "'note ' || i")
     conn.execute("update memory_plugin.memory_records set expires_at = '2026-06-01' where namespace = 'custom:past'")
@@ -153,6 +155,7 @@ def test_what_expired_takes_no_part_of_a_bound(conn: psycopg.Connection[Any]) ->
     assert (found, told["exact"], told["candidates"]) == (["中文 here"], True, 19_000)
 
 
+@pytest.mark.servers("any")
 def test_all_of_a_bound_is_used(conn: psycopg.Connection[Any]) -> None:
     sizes = {"custom:a": 200, "custom:b": 7_900, "custom:c": 12_600}
     for name, size in sizes.items():
@@ -165,6 +168,7 @@ def test_all_of_a_bound_is_used(conn: psycopg.Connection[Any]) -> None:
     assert answer(conn, "custom:d", query="文字")[1]["exact"] is True
 
 
+@pytest.mark.servers("any")
 def test_one_character_in_the_newest_of_several_is_exact_only_where_all_were_looked_at(
     conn: psycopg.Connection[Any],
 ) -> None:
@@ -178,6 +182,7 @@ def test_one_character_in_the_newest_of_several_is_exact_only_where_all_were_loo
     assert answer(conn, "custom:a", query="q", limit=1)[1]["exact"] is True
 
 
+@pytest.mark.servers("any")
 def test_a_condition_is_looked_for_so_far_in_all_together(conn: psycopg.Connection[Any]) -> None:
     kind = "case when i = 1 then 'summary' else 'fact' end"
     for name in ("custom:a", "custom:b"):

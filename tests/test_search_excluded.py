@@ -63,6 +63,7 @@ def test_what_is_excluded_with_everything_else_leaves_nothing(fruit: Connection)
     assert (found, told["exact"]) == ([], True)
 
 
+@pytest.mark.servers("any")
 def test_what_is_demanded_is_found_by_meaning_where_more_hold_it_than_words_can_list(conn: Connection) -> None:
     texts = [("the error code that matters", 0.2)]
     texts += [(f"error code seen at step {place}", 1.5) for place in range(450)]

@@ -7,6 +7,7 @@ import json
 import subprocess
 import uuid
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import pytest
 
 from fixtures.installing import connected, rows
 from fixtures.sidecars import PROGRAM, clean_env
+from memory_plugin.installer.errors import ImportRefusedError
+from memory_plugin.installer.transfer import importing
 
 MEMORIES = (
     "select namespace, id::text, content, kind, source, pin, created_at, expires_at, propagation "
@@ -161,6 +164,35 @@ def test_a_line_that_breaks_a_rule_is_named_and_nothing_is_imported(database: st
     assert "line 2" in done.stdout + done.stderr
     assert word in done.stdout + done.stderr
     assert rows(database, LIVE) == []
+
+
+def test_a_line_too_long_to_hold_is_named_and_not_read_to_its_end(database: str, tmp_path: Path) -> None:
+    good = json.dumps(GOOD)
+    file = tmp_path / "long.ndjson"
+    file.write_text(f"{good}\n{good}\n" + json.dumps({**GOOD, "content": "ab " * 23_000_000}) + f"\n{good}\n")
+    done = program(database, "import", str(file))
+    assert done.returncode == 28
+    assert "line 3: a line must take at most 67108864 bytes" in done.stderr
+    assert rows(database, LIVE) == []
+
+
+def test_a_long_line_is_read_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importing, "_CHUNK", 4)
+    monkeypatch.setattr(importing, "_LONGEST_LINE", 20)
+    for text in (
+        b"",
+        b"a",
+        b"a\n",
+        b"abcd\nefgh\n\ni",
+        b"abc\ndef\n",
+        b"a" * 20,
+        b"a" * 20 + b"\nb\n" + b"c" * 20 + b"\n",
+    ):
+        read = b"".join(importing.chunks(BytesIO(text)))
+        assert read == (text if text.endswith(b"\n") or not text else text + b"\n")
+    for text, line in ((b"a" * 21, 1), (b"a\nb\n" + b"c" * 21 + b"\nd\n", 3), (b"\n" * 9 + b"c" * 30, 10)):
+        with pytest.raises(ImportRefusedError, match=f"line {line}: "):
+            list(importing.chunks(BytesIO(text)))
 
 
 def test_an_escaped_backslash_before_a_u_is_text(database: str) -> None:

@@ -18,6 +18,8 @@ from memory_plugin.installer.transfer.progress import Meter
 MODES = ("skip", "update", "error")
 _SHOWN = 10
 _CHUNK = 1 << 20
+# A memory that the sidecar takes is a hundredth of this, embedding and escapes included.
+_LONGEST_LINE = 64 << 20
 _STAGING = "memory_plugin_import"
 
 # Control characters that JSON text never holds quote and separate, so that CSV takes every line as it is. Should a file
@@ -219,17 +221,30 @@ def read(
 
 
 def chunks(source: BinaryIO) -> Iterator[bytes]:
-    """Yield whole lines in large pieces, made safe for the COPY they go into."""
-    rest = b""
+    """Yield whole lines in large pieces, made safe for the COPY they go into.
+
+    Raises ImportRefusedError naming a line that is longer than memory should hold.
+    """
+    held: list[bytes] = []
+    size = 0
+    line = 1
     while piece := source.read(_CHUNK):
-        whole, newline, tail = piece.rpartition(b"\n")
-        if not newline:
-            rest += piece
+        end = piece.find(b"\n")
+        if size + (len(piece) if end < 0 else end) > _LONGEST_LINE:
+            raise ImportRefusedError(f"line {line}: a line must take at most {_LONGEST_LINE} bytes")
+        if end < 0:
+            held.append(piece)
+            size += len(piece)
             continue
-        yield _safe(rest + whole + newline)
-        rest = tail
-    if rest:
-        yield _safe(rest + b"\n")
+        whole, newline, tail = piece.rpartition(b"\n")
+        line += piece.count(b"\n")
+        held += whole, newline
+        yield _safe(b"".join(held))
+        held = [tail]
+        size = len(tail)
+    if size:
+        held.append(b"\n")
+        yield _safe(b"".join(held))
 
 
 def _safe(lines: bytes) -> bytes:

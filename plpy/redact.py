@@ -13,6 +13,8 @@ from typing import Any
 _LIMIT = 2500
 # Nor more places looked at that could be a token, and are none.
 _LOOKS = 20000
+# Nor more flags such as --token, which stand in lines of commands without being credentials.
+_FLAGS = 10000
 _compiled: "dict[str, re.Pattern[bytes]]" = {}
 _compiled_own: "dict[str, re.Pattern[str]]" = {}
 
@@ -306,7 +308,8 @@ def _bare(assigned: str, said: str) -> str:
 
 _NO_NAME = "(?![A-Z_]{2,40}" + _END + ")"
 _ELEMENT = "(>)" + _LEAVE + r"[^<>\s]{1,200}(?=</)"
-_FLAG = r"(-(?:passw(?:or)?d|token|secret|key)[ \t]{1,4}(?![-\s])" + _OPEN + ")" + _MORE + _LEAVE + _NO_NAME + _VALUE
+_FLAG = "-(?:passw(?:or)?d|token|secret|key)(?=[ \\t]{1,4}[^-\\s])"
+_FLAGGED = r"([ \t]{1,4}" + _OPEN + ")" + _MORE + _LEAVE + _NO_NAME + _VALUE
 # "password 'x'" is SQL, "the password is 'x'" is prose. A bare value said in prose, in a table, or after so short a
 # word as pw must mix letters and digits and be no method's name.
 _SAID = r"[ \t](?:(?:is|was|to)[ \t]|(?='))"
@@ -321,7 +324,6 @@ _IN_LINES = (
     ("url_password", b"://", _URL),
     ("password", b"curl", _CURL),
     ("password", b"machine ", _NETRC),
-    ("secret", b"--", _FLAG),
 )
 # What may begin a value behind a key; its first character is looked at first.
 _FOLLOWED = (
@@ -354,7 +356,9 @@ _KEYED = (
 # fmt: on
 
 
-def _mask_keyed(data: bytes, low: bytes, key: str, patterns: "tuple[str, ...]", mark: bytes) -> bytes:
+def _mask_keyed(
+    data: bytes, low: bytes, key: str, patterns: "tuple[str, ...]", mark: bytes, looks: int = _LIMIT
+) -> bytes:
     """Mask the values that follow a key."""
     parts: list[bytes] = []
     done = 0
@@ -363,7 +367,7 @@ def _mask_keyed(data: bytes, low: bytes, key: str, patterns: "tuple[str, ...]", 
     found = regex.search(low)
     while found:
         seen += 1
-        if seen > _LIMIT:
+        if seen > looks or len(parts) >= 2 * _LIMIT:
             parts += (data[done : found.start()], _mark("rest"))
             done = len(data)
             break
@@ -442,6 +446,8 @@ def redact(content: str, extra: "list[tuple[str, str, int, str]]" = []) -> str: 
     for kind, needle, pattern in _IN_LINES:
         if needle in data:
             data = _replace(pattern, data, kind)
+    if b"--" in data:
+        data = _mask_keyed(data, data, _FLAG, (_FLAGGED,), _mark("secret"), _FLAGS)
     low = data.lower()
     for kind, needle, key, patterns in _KEYED:
         if needle in low:

@@ -144,6 +144,15 @@ def test_past_the_limit_the_rest_is_masked_as_a_whole(piece: str, count: int) ->
     assert redact(masked) == masked
 
 
+def test_past_so_many_flags_looked_at_the_rest_is_masked_as_a_whole() -> None:
+    flags = "run --token file\n" * module._FLAGS
+    kept = redact(flags + "the end")
+    assert kept == flags + "the end"
+    masked = redact(flags + "run --token file, the end")
+    assert masked == flags + "run -[redacted:rest]"
+    assert redact(masked) == masked
+
+
 def test_prose_past_many_credentials_is_kept() -> None:
     text = "password of the day: see the vault, token ring\n" * 20_000
     assert redact(text) == text
@@ -154,7 +163,7 @@ _ADVERSARIAL = [
     *"a p s - _ : = @ . [ \\ \n é 😀 sk- SG. SG.aaaaaaaaaaaaaaaaaaaa ghp_ xoxb- pat AKIA hv gl".split(" "),
     *"eyJ eyJaaaaaaaa eyJaaaaaaaa. ghs_1_eyJ key key= api_key= token= token=a password password= pwd=None,".split(),
     *"pwd=ab; secret_key: pass= passwd=' ://a: ://a:b ://a:b@ -----BEGIN MIIE\n <password> password>a".split(" "),
-    *("bearer ", "authorization: ", "authorization: bearer a", " --token a", " -u a", "curl -u a:b ", "password \t \t"),
+    *("bearer ", "authorization: ", "authorization: bearer a", " --token a", " --passwd\t", "--token '", " -u a", "curl -u a:b ", "password \t \t"),
     *("token=\"token='token=\\\"token=\\'token=`", "password='" + "a" * 600 + "\n", "password='a " + "b " * 8),
     *("password=" + "a," * 40, "password=a.b.c.d.e", "password=a_b_c_d_e", "A" * 16 + "_" + "a" * 16, "hp_" + "a" * 17),
     *("-----BEGIN PRIVATE KEY-----", "-----BEGIN PRIVATE KEY-----\n" + "A" * 64 + "\n", jwt() + "x"),

@@ -232,7 +232,7 @@ _CURL = (
 
 _B64 = r"[A-Za-z0-9._~+/=:-]"
 _SCHEME = "(?:" + "|".join(map(_any_case, ("bearer", "basic", "token", "apikey", "bot"))) + r")[ \t]{1,4}"
-_SCHEME += r"""(?:token=\\?["']?)?"""
+_SCHEME += r"""(?:token=\\?["']?|(?!token=))"""
 _RANDOM = "(?=" + _B64 + r"{0,200}(?:[0-9+=]|[a-z][A-Z]))"
 _ALONE = "(?=" + _B64 + r"""{6,}(?:["'`\\]|[ \t]*(?:\r|\n|\Z)))(?!tokens?\b|auth[a-z]*\b)"""
 _AUTHORIZATION = (

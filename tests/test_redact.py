@@ -97,6 +97,7 @@ _CREDENTIAL_LIKE = st.lists(st.sampled_from(_PIECES), max_size=14).map("".join)
 @given(_CREDENTIAL_LIKE)
 @example("password=x" + TOKENS[0][1] + "!tail")
 @example("sk-" + pem("PRIVATE KEY", lines=1) + TOKENS[0][1])
+@example('Authorization: Token token="p4ssw0rd12345", email="x"')
 @example("DB_PASSWORD=secret://prod/db")
 @example("pass=pass://vault/item")
 def test_pieces_of_credentials_in_any_order_are_masked_once_for_all(text: str) -> None:

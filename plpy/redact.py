@@ -187,7 +187,7 @@ _PEM_BEGIN = re.compile(rb"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----
 _PEM_END = re.compile(rb"-----END [A-Z0-9 ]{0,60}-----")
 # The headers and the base64 lines of a key that was cut off, after newlines: real, escaped once or several times, of a
 # URL, of HTML, of mail that quotes.
-_PEM_NEWLINE = rb"(?:\s|\\{1,8}(?:[nrt]|u000[aAdD])|%0[aAdD]|<br ?/?>|>){0,200}"
+_PEM_NEWLINE = rb"(?:\s|\\{1,8}(?:[nrt]|u000[aAdD])|%(?:25){0,3}0[aAdD]|&#(?:1[03]|x[aAdD]);|<br ?/?>|>){0,200}"
 _PEM_LINES = re.compile(
     rb"(?:" + _PEM_NEWLINE + rb"[A-Z][A-Za-z-]{3,20}: [^\r\n\\]{1,100}(?=[\r\n\\])){0,4}"
     rb"(?:" + _PEM_NEWLINE + rb"[A-Za-z0-9+/=]{16,})*"

@@ -260,7 +260,19 @@ OTHERS = [
     ("private_key", "cut {} and prose", pem("PRIVATE KEY", newline="\\n", end=False)),
     *(
         ("private_key", "cut {} and prose", pem("PRIVATE KEY", newline=newline, end=False))
-        for newline in ("\\\\n", "\\\\\\\\n", "%0A", "\\u000a", "<br>", "<br />", "\n> ", "\n>> ")
+        for newline in (
+            "\\\\n",
+            "\\\\\\\\n",
+            "%0A",
+            "%250D%250A",
+            "&#10;",
+            "&#xA;",
+            "\\u000a",
+            "<br>",
+            "<br />",
+            "\n> ",
+            "\n>> ",
+        )
     ),
     ("private_key", "{}", pem("PRIVATE KEY", newline="\r\n") + "\r\n" + pem("PRIVATE KEY", lines=3, end=False)[:120]),
 ]

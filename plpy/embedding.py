@@ -1,5 +1,6 @@
 """Ask an embedding provider (OpenAI's /v1/embeddings) for vectors, for the store's own session of the server."""
 
+import hashlib
 import json
 import math
 import random
@@ -209,7 +210,7 @@ def query(plpy: Any, store: dict[str, Any], mark: str, text: str, post: Post) ->
         return None
     provider = found[0]
     asked = provider["query_prefix"] + text[: provider["max_characters"]]
-    cache, key = kept["cache"], (provider["revision"], asked)
+    cache, key = kept["cache"], (provider["revision"], hashlib.sha256(asked.encode("utf-8", "surrogatepass")).digest())
     if key in cache:
         cache.move_to_end(key)
         return str(cache[key])

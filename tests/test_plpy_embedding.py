@@ -301,6 +301,17 @@ def test_a_query_is_kept_the_least_recently_used_goes_and_another_provider_is_as
     assert not embedding.session(store, "another mark")["cache"]
 
 
+def test_a_session_keeps_of_a_query_no_more_than_tells_it_from_others(service: EmbeddingService) -> None:
+    row = {**provider(endpoint(service)), "max_characters": 100_000}
+    plpy, store = Plpy(lambda *_: [row]), {}  # type: tuple[Plpy, dict[str, Any]]
+    long = "a" * 100_000
+    for text in (long, long + "what is cut off", "b" + long, long[:-1]):
+        assert embedding.query(plpy, store, "mark", text, post)
+    assert service.requests == 3
+    kept = embedding.session(store, "mark")["cache"]
+    assert all(len(part) < 100 for key in kept for part in key)
+
+
 def test_after_a_failure_the_session_asks_no_more_for_a_while(
     service: EmbeddingService, monkeypatch: pytest.MonkeyPatch
 ) -> None:

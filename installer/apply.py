@@ -38,13 +38,6 @@ COMMENT_LEDGER = (
     "'The migrations this database has: which file (sha256), by which program, when, by whom.';"
 )
 CREATE_VECTOR = "create extension if not exists vector with schema {schema};"
-# What a role or database may have set against statements that run by themselves.
-_SESSION = {
-    "statement_timeout": "0",
-    "default_transaction_read_only": "off",
-    "default_transaction_isolation": "'read committed'",
-    **waiting.AS_WRITTEN,
-}
 _CONCURRENT_INDEX = re.compile(
     r"create\s+(?:unique\s+)?index\s+concurrently\s+(?:if\s+not\s+exists\s+)?\"?(?P<name>[a-z0-9_]+)\"?\s+on\b",
     re.IGNORECASE,
@@ -171,9 +164,9 @@ class Apply:
         watching = waiting.Watch(
             self._settings, worker.info.backend_pid, lambda line: self._report(f"{migration.name}: {line}")
         )
-        restored = set_back(worker, ("lock_timeout", *_SESSION, "search_path"))
+        restored = set_back(worker, ("lock_timeout", *waiting.SESSION, "search_path"))
         with watching as watch, self._failing(migration, watch), restored:
-            for name, value in {"lock_timeout": milliseconds, **_SESSION}.items():
+            for name, value in {"lock_timeout": milliseconds, **waiting.SESSION}.items():
                 worker.execute(f"set {name} = {value}")
             self._search_path(worker, migration, plan)
             for name in self._invalid(worker, text):

@@ -75,19 +75,13 @@ select
     (select pg_catalog.to_jsonb(g) from memory_plugin.reembedding as g),
     pg_catalog.to_regprocedure('memory_plugin._reembed_batch(integer, boolean, jsonb)') is not null
 """
-_SESSION = """
-set statement_timeout = 0; set lock_timeout = 0; set idle_in_transaction_session_timeout = 0;
-set default_transaction_isolation = 'read committed'; set default_transaction_read_only = off;
-set standard_conforming_strings = on; set quote_all_identifiers = off;
+_SESSION = {"lock_timeout": "0", "idle_in_transaction_session_timeout": "0", **waiting.SESSION}
+_MEMORY = """
 select pg_catalog.set_config(
     'maintenance_work_mem', greatest(setting::bigint, 262144)::text || 'kB', false
 ) from pg_catalog.pg_settings where name = 'maintenance_work_mem';
 """
-_OF_SESSION = (
-    "statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "default_transaction_isolation",
-    "default_transaction_read_only", "standard_conforming_strings", "quote_all_identifiers", "maintenance_work_mem",
-    "client_connection_check_interval",
-)  # fmt: skip
+_OF_SESSION = (*_SESSION, "maintenance_work_mem", "client_connection_check_interval")
 
 
 @dataclass(frozen=True)
@@ -181,7 +175,9 @@ class Change:
         """Check that the store is complete and ours, set the session up, and return where pgvector is."""
         with self._connection.transaction():
             vector = store.begin(self._connection, self._settings).as_string(self._connection)
-        self._connection.execute(_SESSION)
+        for name, value in _SESSION.items():
+            self._connection.execute(f"set {name} = {value}".encode())
+        self._connection.execute(_MEMORY)
         with self._connection.transaction():
             plan = self._plan(self._connection, sources.load(self._settings.migrations_dir))
         if plan.run or plan.adopt:

@@ -20,6 +20,14 @@ LOCK_KEY = "pg_catalog.hashtextextended('memory_plugin.install', 0)"
 AS_WRITTEN = {"standard_conforming_strings": "on", "quote_all_identifiers": "off"}
 """Without these, literals are read and the catalogue's expressions are written in another way than ours."""
 
+SESSION = {
+    "statement_timeout": "0",
+    "default_transaction_read_only": "off",
+    "default_transaction_isolation": "'read committed'",
+    **AS_WRITTEN,
+}
+"""What a role or database may have set against statements that run by themselves."""
+
 BRIEF_S = 0.3
 """So long a wait for a lock may keep those waiting who come after it."""
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import psycopg
 import pytest
 
+from test_contract_search import towards
 from test_search_bounds import answer, fill
 
 Connection = psycopg.Connection[Any]
 NAME = "custom:excluded"
-
-
-def towards(angle: float) -> list[float]:
-    return [math.cos(angle), math.sin(angle)] + [0.0] * 1534
 
 
 @pytest.fixture

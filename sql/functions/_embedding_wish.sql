@@ -57,11 +57,11 @@ begin
     v_wish.api_key := nullif(coalesce(p_api_key, case when v_same_host then v_former.api_key end), '');
     v_wish.ca_certificate := nullif(coalesce(p_ca_certificate, case when v_same_host then v_former.ca_certificate end), '');
     if p_slot = 'current' then
-        -- As configure_embedding() declares them; a change of the model goes on with the present ones.
-        v_former.batch_size := 64;
-        v_former.timeout_ms := 30000;
-        v_former.query_timeout_ms := 700;
-        v_former.max_characters := 16000;
+        -- The defaults, as configure_embedding() declares them; a change of the model goes on with the present ones.
+        v_former.batch_size := null;
+        v_former.timeout_ms := null;
+        v_former.query_timeout_ms := null;
+        v_former.max_characters := null;
     end if;
     v_wish.batch_size := coalesce(p_batch_size, v_former.batch_size, 64);
     v_wish.timeout_ms := coalesce(p_timeout_ms, v_former.timeout_ms, 30000);

@@ -55,15 +55,12 @@ begin
         _json_time('created_before', v_body.created_before),
         _json_number('min_score', v_body.min_score)::double precision,
         _json_number('recency_half_life', v_body.recency_half_life)::double precision,
-        case when json_typeof(v_body.weights) = 'object'
-            then _json_number('weights.lexical', v_body.weights -> 'lexical')::double precision end,
-        case when json_typeof(v_body.weights) = 'object'
-            then _json_number('weights.semantic', v_body.weights -> 'semantic')::double precision end,
+        _json_number('weights.lexical', v_body.weights -> 'lexical')::double precision,
+        _json_number('weights.semantic', v_body.weights -> 'semantic')::double precision,
         _json_integer('offset', v_body."offset", 0, 10000),
         _json_boolean('explain', v_body.explain),
         _json_number('diversity', v_body.diversity)::double precision,
-        case when json_typeof(v_body.weights) = 'object'
-            then _json_number('weights.neighbour', v_body.weights -> 'neighbour')::double precision end
+        _json_number('weights.neighbour', v_body.weights -> 'neighbour')::double precision
     );
     select
         string_agg(

@@ -29,5 +29,3 @@ comment on column memory_plugin.memory_records.content_tsv is
     'The words of content, by the store''s text search configuration.';
 comment on column memory_plugin.memory_records.created_at is
     'When it was first committed, or again after it had expired.';
-
-comment on table memory_plugin.schema_migrations is 'Which migrations have been applied; the installer''s.';

@@ -147,6 +147,34 @@ def test_it_tells_of_a_server_that_heeds_a_cancel(server: Server) -> None:
 
 
 @pytest.mark.servers("embedded18")
+def test_a_connection_keeps_its_place_until_it_is_closed(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server never sees more than the pool's size, and what one statement does not heed keeps no other waiting."""
+    heeding, together = threading.Event(), threading.Barrier(3)
+
+    def cancel(*_: object) -> bool:
+        together.wait(LONG)
+        return heeding.wait(LONG)
+
+    pool, _ = started(server.url(), size=2)
+    try:
+        links = [pool.acquire(monotonic() + LONG) for _ in range(2)]
+        monkeypatch.setattr(Link, "cancel", cancel)
+        for link in links:
+            pool.discard(link, cancel=True)
+        together.wait(LONG)
+        assert pool.state().open == 2
+        with pytest.raises(ExhaustedError):
+            pool.acquire(monotonic() + 0.3)
+        assert not any(link.conn.closed for link in links)
+        heeding.set()
+        pool.release(pool.acquire(monotonic() + LONG))
+        assert any(link.conn.closed for link in links)
+    finally:
+        heeding.set()
+        pool.close()
+
+
+@pytest.mark.servers("embedded18")
 def test_it_tells_whether_the_database_answers(server: Server, mute: str) -> None:
     for conninfo, answers, seconds in ((server.url(), True, LONG), (mute, False, 0.3)):
         pool, changes = started(conninfo)

@@ -6,7 +6,8 @@ database), and it checks a connection by a round trip.
 One thread, the keeper, opens connections: while somebody waits for one, and always the first. So a sidecar starts
 without a database, and is connected again RETRY_EVERY seconds after the database is back however long it was away.
 A waiting request is handed its connection first come, first served. A connection whose statement outlived its deadline
-never returns: the undertaker cancels the statement and closes it, out of anybody's way.
+never returns: the undertaker has the statement cancelled and closes it, out of anybody's way. Until it is closed it
+keeps its place, so the server never has more of them than the pool may open.
 
 Whether the database answers at all, another thread finds out when asked, on a connection of its own (`alive`).
 """
@@ -90,6 +91,7 @@ class Pool:
         self._lock = threading.Lock()
         self._idle: list[Link] = []
         self._open = 0
+        self._dying = 0
         self._waiters: deque[_Waiter] = deque()
         self._reachable: bool | None = None
         self._wake = threading.Event()
@@ -147,7 +149,6 @@ class Pool:
         """Give a connection up; `cancel` what still runs on it first, and call `on_answer` if that is answered."""
         with self._lock:
             self._drop(link, cancel=cancel, on_answer=on_answer)
-        self._wake.set()
 
     def alive(self, seconds: float) -> bool:
         """Tell whether the database answers a question of nothing within so many seconds."""
@@ -165,7 +166,9 @@ class Pool:
     def state(self) -> PoolState:
         """Return how the pool stands at this moment."""
         with self._lock:
-            return PoolState(self._open, len(self._idle), self._size, len(self._waiters), self._reachable is True)
+            return PoolState(
+                self._open + self._dying, len(self._idle), self._size, len(self._waiters), self._reachable is True
+            )
 
     def busy(self) -> int:
         """Return how many connections are in use or waited for; without the lock, so at times one more or less."""
@@ -194,6 +197,7 @@ class Pool:
 
     def _drop(self, link: Link, *, cancel: bool = False, on_answer: Callable[[], None] | None = None) -> None:
         self._open -= 1
+        self._dying += 1
         self._graves.put(_Grave(link, cancel, on_answer))
 
     def _fail_waiters(self, error: type[Exception]) -> None:
@@ -207,7 +211,7 @@ class Pool:
             self._wake.clear()
             with self._lock:
                 self._sweep()
-                wanted = not self._open or (bool(self._waiters) and self._open < self._size)
+                wanted = (not self._open or bool(self._waiters)) and self._open + self._dying < self._size
             if not wanted:
                 self._wake.wait(SWEEP_EVERY)
                 continue
@@ -250,12 +254,23 @@ class Pool:
 
     def _bury(self) -> None:
         while (grave := self._graves.get()) is not None:
-            # A server that cannot be told to stop cannot be helped, and the next grave waits.
-            with suppress(Exception):
-                if grave.cancel and grave.link.cancel(CANCEL_SECONDS, HEED_SECONDS) and grave.on_answer is not None:
-                    grave.on_answer()
-            with suppress(Exception):
-                grave.link.conn.close()
+            if grave.cancel:
+                # Each by itself, for a server that hangs keeps every one of them waiting; at most `size` at once.
+                with suppress(RuntimeError):
+                    threading.Thread(target=self._end, args=(grave,), name="pool-cancel", daemon=True).start()
+                    continue
+            self._end(grave)
+
+    def _end(self, grave: _Grave) -> None:
+        # A server that cannot be told to stop cannot be helped.
+        with suppress(Exception):
+            if grave.cancel and grave.link.cancel(CANCEL_SECONDS, HEED_SECONDS) and grave.on_answer is not None:
+                grave.on_answer()
+        with suppress(Exception):
+            grave.link.conn.close()
+        with self._lock:
+            self._dying -= 1
+        self._wake.set()
 
     def _probe(self) -> None:
         while True:

@@ -170,7 +170,8 @@ select
         select pg_catalog.substr(setting, pg_catalog.length('search_path=') + 1)
         from pg_catalog.unnest(p.proconfig) as setting
         where setting like 'search\\_path=%'
-    )
+    ),
+    case p.prokind when 'p' then 'procedure' when 'a' then 'aggregate' else 'function' end
 from pg_catalog.pg_proc as p
 inner join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
 where

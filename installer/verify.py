@@ -18,7 +18,7 @@ from memory_plugin.installer.sources import EXTRA, Sources
 
 _INSTALL = VerifyFailedError.default_hint
 _BACKUP = "restore a backup: memory-plugin install does not bring back tables, columns and keys"
-_STRANGER = "drop the functions that are not ours"
+_STRANGER = "drop those that are not ours"
 _LANGUAGE = "install the package postgresql-plpython3-N on the server again"
 _AGAIN = "make {name} again with its statement in: memory-plugin render {migration}"
 _REFILL = "make {name} again and what it keeps true: Repair in docs/operations.md"
@@ -64,6 +64,13 @@ class _Routine:
     signature: str
     body: str
     search_path: tuple[str, ...]
+    kind: str
+    """As `drop` calls it: function, procedure or aggregate."""
+
+    @property
+    def drop(self) -> str:
+        """Return the statement that takes it away."""
+        return f"drop {self.kind} {self.signature}"
 
 
 def compare(connection: Connection, facts: Facts, plan: Plan, source: Sources) -> Verdict:
@@ -161,20 +168,24 @@ def _functions(routines: list[_Routine], wanted: tuple[Function, ...], *, exact:
         elif len(found) != len(declared):
             signatures = ", ".join(routine.signature for routine in found)
             line = f"function {name} is there {len(found)} times, not {len(declared)}: {signatures}"
-            yield Difference(line, _STRANGER)
+            bodies = {function.body for function in declared}
+            left = [routine.drop for routine in found if routine.body not in bodies]
+            known = len(left) == len(found) - len(declared)
+            yield Difference(line, "; ".join(left) if known else f"{_STRANGER}: {name}")
         else:
             if Counter(r.body for r in found) != Counter(f.body for f in declared if f.body is not None):
                 yield Difference(f"function {name} has another body")
             if Counter(r.search_path for r in found) != Counter(f.search_path for f in declared):
                 yield Difference(f"function {name} has another search_path")
     if exact:
-        strangers = sorted(routine.signature for name, found in there.items() if name not in ours for routine in found)
-        yield from (Difference(f"function {signature} is not ours", _STRANGER) for signature in strangers)
+        strangers = [routine for name, found in there.items() if name not in ours for routine in found]
+        for routine in sorted(strangers, key=lambda routine: routine.signature):
+            yield Difference(f"{routine.kind} {routine.signature} is not ours", routine.drop)
 
 
 def _routines(connection: Connection) -> list[_Routine]:
     """Read the functions in the schema, extension members left out."""
     return [
-        _Routine(str(name), str(signature), str(body), inventory.split_path(str(path or "")))
-        for name, signature, body, path in connection.execute(catalog.ROUTINES).fetchall()
+        _Routine(str(name), str(signature), str(body), inventory.split_path(str(path or "")), str(kind))
+        for name, signature, body, path, kind in connection.execute(catalog.ROUTINES).fetchall()
     ]

@@ -334,6 +334,50 @@ def test_what_verify_says_brings_an_index_or_a_type_back(
 
 
 @pytest.mark.servers("any")
+@pytest.mark.parametrize(
+    ("leftover", "drop"),
+    [
+        (
+            "create function memory_plugin._lexical_parse(text) returns int language sql as 'select 1'",
+            "drop function memory_plugin._lexical_parse(text)",
+        ),
+        (
+            "create function memory_plugin.odd(int, memory_plugin.memory) returns int language sql as 'select 1'",
+            "drop function memory_plugin.odd(integer,memory_plugin.memory)",
+        ),
+        (
+            "create procedure memory_plugin.odd(int) language sql as 'select 1'",
+            "drop procedure memory_plugin.odd(integer)",
+        ),
+        (
+            "create aggregate memory_plugin.odd(int) (sfunc = int4pl, stype = int)",
+            "drop aggregate memory_plugin.odd(integer)",
+        ),
+    ],
+)
+def test_a_function_that_is_not_ours_goes_by_the_statement_that_verify_prints(
+    database: str, leftover: str, drop: str
+) -> None:
+    rows(database, leftover)
+    with pytest.raises(InstallError) as caught:
+        api.verify_store(settings_for(database)).require()
+    assert drop in caught.value.hint.split("; ")
+    rows(database, drop)
+    assert api.verify_store(settings_for(database)).differences == ()
+
+
+@pytest.mark.servers("any")
+def test_of_functions_with_one_body_verify_does_not_guess_which_is_ours(database: str) -> None:
+    (body,) = rows(database, "select prosrc from pg_proc where proname = '_kind_of_namespace'")[0]
+    rows(
+        database,
+        "set check_function_bodies = off; create function memory_plugin._kind_of_namespace(int) returns int"
+        f" language plpgsql as $copy${body}$copy$",
+    )
+    assert "drop those that are not ours: _kind_of_namespace" in api.verify_store(settings_for(database)).advice
+
+
+@pytest.mark.servers("any")
 def test_what_only_a_backup_brings_back_is_said_to(database: str) -> None:
     rows(database, "alter table memory_plugin.memory_records drop column propagation")
     with pytest.raises(InstallError) as caught:

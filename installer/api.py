@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from psycopg import errors
+from psycopg import IsolationLevel, errors
 
 from memory_plugin import __version__
 from memory_plugin.installer import apply, discover, plpython, sources, verify, waiting
@@ -83,12 +83,15 @@ def install(settings: Settings, report: Callable[[str], None] | None = None) -> 
         work = apply.Apply(connection, settings, source, say)
         plan = work.run()
         with waiting.naming(connection, settings, _LOOKING):
+            # One moment: a rival may be at work.
+            connection.isolation_level = IsolationLevel.REPEATABLE_READ
             waiting.prepare_transaction(connection, settings)
             after = discover.facts(connection)
+            left = verify.compare(connection, after, plan, source).differences
             connection.rollback()
     finally:
         connection.close()
-    warnings = (*plan.warnings, *public)
+    warnings = (*plan.warnings, *public, *_left(left))
     for warning in warnings:
         say(f"warning: {warning}")
     return InstallResult(
@@ -102,6 +105,16 @@ def install(settings: Settings, report: Callable[[str], None] | None = None) -> 
         plpython=work.outcome.plpython,
         warnings=warnings,
         notes=tuple(work.outcome.notes),
+    )
+
+
+def _left(differences: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the warning about what no installation brings back."""
+    if not differences:
+        return ()
+    more = f" and {len(differences) - 1} more" if len(differences) > 1 else ""
+    return (
+        f"the store is not as this program installs it: {differences[0]}{more}; memory-plugin verify says what to do",
     )
 
 

@@ -12,10 +12,20 @@ from functools import partial
 import psycopg
 
 from memory_plugin import __version__
-from memory_plugin.installer import access, catalog, discover, functions, plpython, sources, statements, waiting
+from memory_plugin.installer import (
+    access,
+    catalog,
+    discover,
+    functions,
+    inventory,
+    plpython,
+    sources,
+    statements,
+    waiting,
+)
 from memory_plugin.installer import plan as planning
 from memory_plugin.installer.connect import Connection, open_connection, server_error, set_back
-from memory_plugin.installer.errors import ExtensionForbiddenError, VectorMissingError, one_line
+from memory_plugin.installer.errors import ExtensionForbiddenError, InstallError, VectorMissingError, one_line
 from memory_plugin.installer.failure import statement_failure
 from memory_plugin.installer.plan import Plan
 from memory_plugin.installer.settings import Settings
@@ -89,12 +99,15 @@ class Apply:
                         self._report(note)
                         self.outcome.notes.append(note)
                     self._connection.commit()
-                    return plan
+                    break
                 migration = plan.run[0]
                 if migration.transactional:
                     self._transactional(migration, plan)
                     continue
             self._no_transaction(migration, plan)
+        for name in plan.indexes:
+            self._build_again(name, plan)
+        return plan
 
     def _plan(self) -> Plan:
         """Return the plan for the database as it is now."""
@@ -190,6 +203,23 @@ class Apply:
         """Set the path that a migration runs with: ours qualify every name, an operator's may lean on our schema."""
         path = f"memory_plugin, {plan.vector_schema}, pg_temp" if migration.extra else "pg_catalog, pg_temp"
         connection.execute(f"set {'session' if connection.autocommit else 'local'} search_path = {path}")
+
+    def _build_again(self, name: str, plan: Plan) -> None:
+        """Build an index that is missing or unfinished; where that fails it is told, as the store serves without."""
+        began = time.monotonic()
+        try:
+            with self._step(f"building the index {name} again"):
+                waiting.begin_locked(self._connection, self._settings)
+                worker = open_connection(self._settings, "install", autocommit=True)
+                try:
+                    self._statements(worker, inventory.making(self._source, name), plan)
+                finally:
+                    worker.close()
+            note = f"built the index {name} again ({time.monotonic() - began:.2f} s)"
+        except InstallError as error:
+            note = f"the index {name} could not be built again: {error.detail or error.message}"
+        self._report(note)
+        self.outcome.notes.append(note)
 
     def _record(self, migration: Migration, *, adopted: bool = False) -> None:
         """Write the ledger row."""

@@ -183,10 +183,11 @@ where
 """
 
 INDEXES = """
-select c.relname
+select c.relname::text as name
 from pg_catalog.pg_class as c
 inner join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
 where n.nspname = 'memory_plugin' and c.relkind in ('i', 'I')
+order by c.relname
 """
 
 # A disabled trigger is as good as none.

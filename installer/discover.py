@@ -106,6 +106,8 @@ class Facts:
     text_search_configs: tuple[str, ...]
     """Every configuration there is: bare names for pg_catalog's, qualified for others."""
     invalid_indexes: tuple[str, ...]
+    indexes: tuple[str, ...] = ()
+    """Every index in the schema, the invalid ones too."""
 
     @property
     def major(self) -> int:
@@ -139,6 +141,7 @@ def facts(connection: Connection) -> Facts:
         text_search_config=_config(records),
         text_search_configs=tuple(row["name"] for row in _all(connection, catalog.CONFIGS)),
         invalid_indexes=tuple(row["name"] for row in _all(connection, catalog.INVALID_INDEXES)),
+        indexes=tuple(row["name"] for row in _all(connection, catalog.INDEXES)),
     )
 
 

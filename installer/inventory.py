@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from memory_plugin.installer import plpython, sources, statements
-from memory_plugin.installer.sources import Sources
+from memory_plugin.installer.sources import Migration, Sources
 
 _IF_NOT_EXISTS = r"(?:if\s+not\s+exists\s+)?"
 _CREATE_TABLE = re.compile(rf"\bcreate\s+table\s+{_IF_NOT_EXISTS}memory_plugin\.(\w+)", re.IGNORECASE)
@@ -102,6 +102,22 @@ def plpython_functions(placeholders: Mapping[str, str]) -> tuple[Function, ...]:
 def retired(source: Sources) -> frozenset[str]:
     """Return the names of the functions that an earlier version had."""
     return frozenset(_RETIRED.findall(statements.without_comments(source.retired)))
+
+
+def making(source: Sources, index: str) -> Migration:
+    """Return the migration that makes an index, cut down to that statement and the later ones that alter it."""
+    alters = re.compile(rf"\balter\s+index\s+(?:if\s+exists\s+)?memory_plugin\.{index}\b", re.IGNORECASE)
+    maker, wanted = None, list[str]()
+    for migration in source.own:
+        for statement in statements.split(migration.text):
+            bare = statements.without_comments(statement)
+            if index in _CREATE_INDEX.findall(bare):
+                maker, wanted = migration, [statement]
+            elif maker is not None and alters.search(bare):
+                wanted.append(statement)
+    if maker is None:
+        raise LookupError(f"no migration makes the index {index}")
+    return replace(maker, text=";\n".join(wanted))
 
 
 def functions_of(text: str) -> Iterator[Function]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from memory_plugin import __version__
-from memory_plugin.installer import sources
+from memory_plugin.installer import inventory, sources
 from memory_plugin.installer.discover import LEDGER, TABLES, Facts, LedgerRow
 from memory_plugin.installer.errors import (
     BadSettingError,
@@ -43,6 +43,8 @@ class Plan:
     adopt: tuple[Migration, ...]
     """Recorded as applied without being run: the tables are there from an earlier boot."""
     run: tuple[Migration, ...]
+    indexes: tuple[str, ...]
+    """Built again: a migration that has run made them, and they are missing or unfinished."""
     create_vector: bool
     vector_schema: str
     """Where the vector extension is or will be, quoted."""
@@ -70,13 +72,18 @@ def make(facts: Facts, source: Sources, settings: Settings, plpython_names: Sequ
     _check_rights(facts, run or adopt)
     warnings += _check_vector(facts)
     plpython, reason = _plpython(facts, settings.plpython, plpython_names)
+    vector_schema = facts.vector.schema or "memory_plugin"
+    dimensions = _dimensions(facts, settings.dimensions)
+    text_search_config = _text_search_config(facts, settings.text_search_config)
+    values = sources.placeholders(vector_schema, dimensions, text_search_config)
     return Plan(
         adopt=adopt,
         run=run,
+        indexes=() if run or adopt else _indexes(facts, inventory.read(source, values).indexes),
         create_vector=facts.vector.installed is None,
-        vector_schema=facts.vector.schema or "memory_plugin",
-        dimensions=_dimensions(facts, settings.dimensions),
-        text_search_config=_text_search_config(facts, settings.text_search_config),
+        vector_schema=vector_schema,
+        dimensions=dimensions,
+        text_search_config=text_search_config,
         plpython=plpython,
         plpython_reason=reason,
         warnings=tuple(warnings),
@@ -190,6 +197,11 @@ def _adoptable(facts: Facts, source: Sources, rows: dict[str, LedgerRow]) -> tup
         # A boot that died between the two tables: 001 makes the one that is missing.
         return ()
     return tuple(m for m in source.own if m.name in (BOOTSTRAP, FIRST_SHAPE) and m.name not in rows)
+
+
+def _indexes(facts: Facts, wanted: frozenset[str]) -> tuple[str, ...]:
+    """Return those of the wanted indexes that are missing or unfinished."""
+    return tuple(sorted(wanted - set(facts.indexes) | wanted & set(facts.invalid_indexes)))
 
 
 def _check_rights(facts: Facts, changes: Sequence[Migration]) -> None:

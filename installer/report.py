@@ -120,6 +120,7 @@ def plan_facts(plan: Plan, functions: int) -> dict[str, Any]:
             {"name": migration.name, "transaction": migration.transactional, "breaking": migration.breaking}
             for migration in plan.run
         ],
+        "indexes": list(plan.indexes),
         "create_vector": plan.create_vector,
         "vector_schema": plan.vector_schema,
         "dimensions": plan.dimensions,
@@ -141,6 +142,7 @@ def plan_rows(plan: Plan, functions: int) -> Rows:
         rows.append(("run", migration.name + (f" ({', '.join(remarks)})" if remarks else "")))
     if not plan.run and not plan.adopt:
         rows.append(("run", "no migration"))
+    rows += [("build again", f"index {name}") for name in plan.indexes]
     rows.append(("apply", f"{functions} files of functions"))
     rows.append(("PL/Python", f"{plan.plpython}: {plan.plpython_reason}"))
     rows.append(("embeddings", f"{plan.dimensions} dimensions, pgvector in schema {plan.vector_schema}"))

@@ -86,7 +86,7 @@ def compare(connection: Connection, facts: Facts, plan: Plan, source: Sources) -
     differences = [
         *(Difference(f"migration {migration.name} is not applied") for migration in plan.run),
         *_relations(facts, wanted),
-        *_indexes(connection, facts, wanted),
+        *_indexes(facts, wanted),
         *_triggers(connection, wanted),
         *_functions(routines, functions, exact=not extras),
     ]
@@ -133,16 +133,12 @@ def _relations(facts: Facts, wanted: Inventory) -> Iterator[Difference]:
         yield Difference(f"the primary key of memory_records is ({keys}), not (namespace, id)", _BACKUP)
 
 
-def _indexes(connection: Connection, facts: Facts, wanted: Inventory) -> Iterator[Difference]:
+def _indexes(facts: Facts, wanted: Inventory) -> Iterator[Difference]:
     """Yield missing and unfinished indexes."""
-    present = {str(row[0]) for row in connection.execute(catalog.INDEXES).fetchall()}
-    for name in sorted(wanted.indexes - present):
-        advice = _AGAIN.format(name=name, migration=wanted.made_by[name])
-        yield Difference(f"index {name} is missing", advice)
+    for name in sorted(wanted.indexes - set(facts.indexes)):
+        yield Difference(f"index {name} is missing")
     for name in facts.invalid_indexes:
-        advice = f"drop index concurrently memory_plugin.{name}"
-        if name in wanted.indexes:
-            advice += ", and " + _AGAIN.format(name=name, migration=wanted.made_by[name])
+        advice = _INSTALL if name in wanted.indexes else f"drop index concurrently memory_plugin.{name}"
         yield Difference(f"index {name} is unfinished (invalid)", advice)
 
 

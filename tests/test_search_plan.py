@@ -19,7 +19,7 @@ DOC = Path(__file__).parents[1] / "docs" / "search.md"
 @pytest.fixture(scope="module")
 def recipe() -> str:
     """Return the statements that the page names."""
-    found = re.search(r"To see the real plan[^`]*`(load 'auto_explain'.*?)`", DOC.read_text(), re.DOTALL)
+    found = re.search(r"To see the real plan[^`]*```sql\n(load 'auto_explain'.*?)```", DOC.read_text(), re.DOTALL)
     assert found
     return " ".join(found[1].split())
 

@@ -22,7 +22,7 @@ def database(function: F) -> F:
 
 def as_json(function: F) -> F:
     """Add --json."""
-    return click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")(function)
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(function)
 
 
 def wishes(function: F) -> F:
@@ -53,7 +53,7 @@ def wishes(function: F) -> F:
                 "--lock-timeout",
                 "lock_timeout_s",
                 metavar="SECONDS",
-                help="Longest wait for any one lock [MEMORY_PLUGIN_LOCK_TIMEOUT; 25].",
+                help="Longest wait for one lock, in seconds [MEMORY_PLUGIN_LOCK_TIMEOUT; 25].",
             ),
         )
     ):

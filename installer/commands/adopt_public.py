@@ -20,14 +20,14 @@ Examples:
 
 @click.command(name="adopt-public", epilog=_EPILOG)
 @options.database
-@click.option("--dry-run", is_flag=True, help="Tell what would be moved and what stands in the way; write nothing.")
-@click.option("--drop", is_flag=True, help="Drop the two tables in public, empty by then, as well.")
+@click.option("--dry-run", is_flag=True, help="Show what would be moved and what stands in the way; write nothing.")
+@click.option("--drop", is_flag=True, help="Also drop the two tables in public, empty by then.")
 @options.as_json
 def command(database_url: str | None, dry_run: bool, drop: bool, as_json: bool) -> None:
-    """Move rows of public.memory_namespaces and public.memory_records into the schema memory_plugin.
+    """Move an earlier boot's rows from public into the store.
 
-    One transaction, all or nothing: a row that the store has otherwise, or that breaks a rule, stops it and is listed.
-    The tables in public are left empty.
+    Moves public.memory_namespaces and public.memory_records in one transaction, and leaves these tables empty. If a row
+    differs from the store's or breaks a rule, nothing is moved and each such row is listed.
     """
     settings = options.settings(database_url=database_url)
     with store.session(settings, "adopt-public") as connection:

@@ -30,21 +30,19 @@ Examples:
 @click.option("--source-url", metavar="URL", help="Read agent_memories and workspaces from this database instead.")
 @click.option("--dry-run", is_flag=True, help="Count by workspace and namespace; write nothing to the store.")
 @click.option("--verify", is_flag=True, help="Compare contents, namespace by namespace, instead of writing.")
+@click.option("--sample", type=click.IntRange(min=1), metavar="N", help="With --verify: compare N random namespaces.")
+@click.option("--ignore-new", is_flag=True, help="With --verify: ignore memories whose id the source does not have.")
 @click.option(
-    "--sample", type=click.IntRange(min=1), metavar="N", help="With --verify: compare N namespaces taken at random."
+    "--batch-size", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="Rows per transaction."
 )
-@click.option("--ignore-new", is_flag=True, help="With --verify: leave out memories whose id the source does not have.")
-@click.option(
-    "--batch-size", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="Rows a transaction."
-)
-@click.option("--after", type=click.UUID, metavar="ID", help="Begin after this id, as an interrupted run told it.")
+@click.option("--after", type=click.UUID, metavar="ID", help="Resume after this id, which an interrupted run printed.")
 @click.option(
     "--refused",
     "refused_file",
     type=click.Path(dir_okay=False, path_type=Path),
     default=Path("backfill-refused.ndjson"),
     show_default=True,
-    help="File for the rows that stay behind, each with its reason.",
+    help="File for the refused rows, each with its reason.",
 )
 @options.as_json
 def command(
@@ -59,11 +57,11 @@ def command(
     refused_file: Path,
     as_json: bool,
 ) -> None:
-    """Bring memories from the platform's earlier table public.agent_memories.
+    """Copy memories from the platform's earlier table.
 
-    LOCAL goes to workspace:ID, TEAM to team:PARENT (its own id at the root), GLOBAL to org:ROOT, by public.workspaces.
-    Ids, created_at and embeddings are kept. Safe to repeat and to interrupt: what is there already is left as it is,
-    except that an embedding which the source has gained since then is added.
+    Reads public.agent_memories, and the tree of workspaces in public.workspaces: LOCAL goes to workspace:ID, TEAM to
+    team:PARENT (at the root, its own id), GLOBAL to org:ROOT. Ids, created_at and embeddings are kept. Safe to repeat
+    and to interrupt: memories already there stay as they are, but gain an embedding that the source has got since.
     """
     if dry_run and verify:
         raise click.UsageError("--dry-run and --verify exclude each other")

@@ -28,18 +28,19 @@ RETRY_SECONDS = 0.5
     type=click.FloatRange(1, 600),
     default=30.0,
     show_default=True,
-    help="Longest wait for the database's server, and then for the sidecar's health.",
+    help="Longest wait for the database server, and then for a healthy sidecar.",
 )
 @options.wishes
 @click.argument("arguments", nargs=-1, required=True, metavar="-- COMMAND...", type=click.UNPROCESSED)
 def command(gate_seconds: float, arguments: tuple[str, ...], **wishes: Any) -> int:
-    """Install, start the sidecar, wait for its health, then run COMMAND and exit as it does.
+    """Install, start the sidecar, then run COMMAND.
+
+    The entrypoint of a tenant image: waits until the sidecar is healthy, runs COMMAND, and exits with its status.
+    docs/operations.md has the table of what starts when.
 
     \b
     Example:
       memory-plugin boot -- /app/server --port 8080
-
-    docs/operations.md has the table of what is started when.
     """
     decision = decide(os.environ)
     environ = dict(os.environ)

@@ -14,10 +14,10 @@ from memory_plugin.installer import conninfo, dsn, options
 @click.option("--show-password", is_flag=True, help="Print the password instead of ***.")
 @options.as_json
 def command(database_url: str | None, show_password: bool, as_json: bool) -> None:
-    """Print the database URL in force, its search_path included.
+    """Print the database URL in force, search_path included.
 
-    From --database-url, else MEMORY_PLUGIN_DATABASE_URL as given, else DATABASE_URL with
-    search_path=memory_plugin,public. Does not connect.
+    Taken from --database-url, else from MEMORY_PLUGIN_DATABASE_URL as given, else from DATABASE_URL with
+    search_path=memory_plugin,public added. Does not connect.
     """
     settings = options.settings(database_url=database_url)
     url = settings.conninfo if show_password else settings.masked_url

@@ -23,29 +23,31 @@ Examples:
 
 @click.group(name="embedding", epilog=_EPILOG)
 def command() -> None:
-    """Set, show or test the service that embeds what is committed and searched as text alone."""
+    """Set, show or test the service that embeds text."""
 
 
 @command.command()
 @options.database
 @click.option("--url", required=True, help="The service; one without a path gets /v1/embeddings.")
-@click.option("--model", required=True, help="Its model.")
-@click.option("--dimensions", type=int, help="Of the model; must be the store's, which it is by default.")
+@click.option("--model", required=True, help="The model to ask it for.")
+@click.option("--dimensions", type=int, help="The model's dimensions; must be the store's, as it is by default.")
 @click.option(
     "--key-file", type=click.Path(dir_okay=False), help=f"File with the service's key; else {KEY}, else the stored one."
 )
-@click.option("--batch-size", type=int, help="Texts a request, 1 to 2048 [64].")
-@click.option("--timeout-ms", type=int, help="Of a request, 100 to 60000 [30000].")
-@click.option("--query-timeout-ms", type=int, help="Of a search's request, 50 to 700 [700].")
-@click.option("--max-characters", type=int, help="Of a text; what is over is cut off [16000].")
+@click.option("--batch-size", type=int, help="Texts per request, 1 to 2048 [64].")
+@click.option("--timeout-ms", type=int, help="Time limit of a request, 100 to 60000 [30000].")
+@click.option("--query-timeout-ms", type=int, help="Time limit of a search's request, 50 to 700 [700].")
+@click.option("--max-characters", type=int, help="Longest text to send; the rest is cut off [16000].")
 @click.option("--send-dimensions", is_flag=True, default=None, help="Name the dimensions in each request.")
-@click.option("--text-prefix", help="What the model wants before a memory.")
-@click.option("--query-prefix", help="What the model wants before a question.")
+@click.option("--text-prefix", help="Text that the model expects before a memory.")
+@click.option("--query-prefix", help="Text that the model expects before a query.")
 @click.option(
-    "--ca-file", type=click.Path(dir_okay=False), help="Authorities to trust instead of the server's, in PEM."
+    "--ca-file",
+    type=click.Path(dir_okay=False),
+    help="CA certificates (PEM) to trust instead of the database server's.",
 )
 @click.option("--force", is_flag=True, help="Allow a model other than the one that made the stored embeddings.")
-@click.option("--no-test", is_flag=True, help="Do not ask the service first; it may be down for now.")
+@click.option("--no-test", is_flag=True, help="Store the settings without testing the service.")
 @options.as_json
 def configure(
     database_url: str | None,
@@ -56,9 +58,10 @@ def configure(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Set the service, after it has given one right embedding. Its key is stored for the owner alone, never shown.
+    """Set the embedding service, after testing it.
 
-    Without a key the stored one is kept for the same server, and none is sent to another.
+    The service must give one correct embedding first. Its key is stored where only the owner can read it, and is never
+    shown. Without a key, the stored one is kept for the same server; another server is sent none.
     """
     wishes = {name: value for name, value in given.items() if value is not None}
     wishes["api_key"] = _read(key_file, "--key-file").strip() if key_file else os.environ.get(KEY, "").strip() or None
@@ -78,7 +81,7 @@ def configure(
 @options.database
 @options.as_json
 def show(database_url: str | None, as_json: bool) -> None:
-    """Show the service, without its key, and how embedding goes."""
+    """Show the embedding service (not its key) and its progress."""
     settings = options.settings(database_url=database_url)
     with store.session(settings, "embedding show") as connection:
         connection.read_only = True
@@ -91,7 +94,11 @@ def show(database_url: str | None, as_json: bool) -> None:
 @options.database
 @options.as_json
 def test(database_url: str | None, as_json: bool) -> None:
-    """Ask the service for one embedding, from the database's server: reachable, right dimensions, how long."""
+    """Ask the service for one embedding.
+
+    The request comes from the database server. Shows whether it succeeds, with the right dimensions, and how long it
+    takes.
+    """
     settings = options.settings(database_url=database_url)
     with store.session(settings, "embedding test") as connection:
         store.begin(connection, settings)

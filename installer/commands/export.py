@@ -32,16 +32,16 @@ Examples:
 @click.command(name="export", epilog=_EPILOG)
 @click.argument("file")
 @options.database
-@click.option("--embeddings", is_flag=True, help="Write the embeddings too, about 20 kB each.")
+@click.option("--embeddings", is_flag=True, help="Include the embeddings, about 20 kB each.")
 @click.option("--namespace", "namespaces", multiple=True, metavar="NAME", help="Only this namespace; may be repeated.")
-@click.option("--all", "everything", is_flag=True, help="Expired memories and namespaces too.")
+@click.option("--all", "everything", is_flag=True, help="Include expired memories and namespaces.")
 def command(
     file: str, database_url: str | None, embeddings: bool, namespaces: tuple[str, ...], everything: bool
 ) -> None:
-    """Write namespaces and memories to FILE, one JSON object a line.
+    """Write namespaces and memories to FILE as NDJSON.
 
-    A name ending in .gz is compressed; `-` is standard output. The file is of one moment, and takes its name when it is
-    complete.
+    A name ending in .gz is compressed; `-` is standard output. The file is one consistent snapshot, and appears under
+    its name only once it is complete.
     """
     settings = options.settings(database_url=database_url)
     with store.session(settings, "export") as connection:

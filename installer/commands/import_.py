@@ -32,14 +32,15 @@ Examples:
     type=click.Choice(importing.MODES),
     default="skip",
     show_default=True,
-    help="For a memory that is there already: keep it, replace it, or refuse the file.",
+    help="What to do with a memory already there: keep it, replace it, or refuse the file.",
 )
 @options.as_json
 def command(file: str, database_url: str | None, on_conflict: str, as_json: bool) -> None:
-    """Read namespaces and memories from FILE, as `export` writes them.
+    """Read namespaces and memories from an NDJSON FILE.
 
-    A name ending in .gz is decompressed; `-` is standard input. One transaction: a line that breaks a rule is named,
-    and nothing is imported. created_at and ids are kept; a line without an id becomes a new memory.
+    Takes what `export` writes. A name ending in .gz is decompressed; `-` is standard input. One transaction: if a line
+    breaks a rule it is named, and nothing is imported. Ids and created_at are kept; a line without an id becomes a new
+    memory.
     """
     settings = options.settings(database_url=database_url)
     with _opened(file) as source, store.session(settings, "import") as connection:

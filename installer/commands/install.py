@@ -18,10 +18,10 @@ Example:
 @options.wishes
 @options.as_json
 def command(as_json: bool, **given: Any) -> None:
-    """Bring a database to this program's state.
+    """Install or upgrade the store in a database.
 
-    Safe to repeat, and to run many times at once: each migration is applied once, each in a transaction where it can
-    be. MEMORY_PLUGIN_SKIP_MIGRATE=1 leaves the database untouched.
+    Safe to repeat, and to run on many machines at once: each migration is applied once, in a transaction where
+    possible. MEMORY_PLUGIN_SKIP_MIGRATE=1 leaves the database untouched.
     """
     settings = options.settings(**given)
     result = api.install(settings, None if as_json else click.echo)

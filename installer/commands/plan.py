@@ -18,9 +18,9 @@ Example:
 @options.wishes
 @options.as_json
 def command(as_json: bool, **given: Any) -> None:
-    """Tell what `install` would do. Never writes.
+    """Show what `install` would do. Never writes.
 
-    Fails with the exit code that `install` would fail with, where that can be told beforehand.
+    Exits with the code that `install` would fail with, where that can be known beforehand.
     """
     settings = options.settings(**given)
     found = api.status(settings)

@@ -27,22 +27,24 @@ Examples:
 @click.command(name="reembed", epilog=_EPILOG)
 @options.database
 @click.option("--model", metavar="NAME", help="The model to change to.")
-@click.option("--dimensions", type=click.IntRange(1, 4000), metavar="N", help="The dimensions of its vectors.")
-@click.option("--url", metavar="URL", help="Its service, where that is not the one in force.")
+@click.option("--dimensions", type=click.IntRange(1, 4000), metavar="N", help="The new model's dimensions.")
+@click.option("--url", metavar="URL", help="Its service, if not the current one.")
 @click.option(
     "--key-file",
     "--api-key-file",
     "key_file",
     type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
     metavar="FILE",
-    help=f"File with the key for that service, - for standard input; else {KEY}, else that of the same server.",
+    help=f"File with the key for that service, - for standard input; else {KEY}, else the stored key for that server.",
 )
 @click.option("--send-dimensions", is_flag=True, help="Name the dimensions in each request.")
-@click.option("--text-prefix", default="", metavar="TEXT", help="What the model wants before a memory.")
-@click.option("--query-prefix", default="", metavar="TEXT", help="What the model wants before a query.")
-@click.option("--leave-refused", is_flag=True, help="Change even if the model refuses some of the memories.")
-@click.option("--finish", is_flag=True, help="Drop the former vectors, which are kept after a change.")
-@click.option("--abort", is_flag=True, help="Go back to the former vectors and drop the new ones; at any time.")
+@click.option("--text-prefix", default="", metavar="TEXT", help="Text that the model expects before a memory.")
+@click.option("--query-prefix", default="", metavar="TEXT", help="Text that the model expects before a query.")
+@click.option("--leave-refused", is_flag=True, help="Swap even if the new model refuses some memories.")
+@click.option("--finish", is_flag=True, help="Drop the former vectors, kept since the change.")
+@click.option(
+    "--abort", is_flag=True, help="Go back to the former vectors and drop the new ones; possible until --finish."
+)
 def command(
     database_url: str | None,
     model: str | None,
@@ -56,10 +58,11 @@ def command(
     finish: bool,
     abort: bool,
 ) -> None:
-    """Give every memory a vector of another model, then search by those.
+    """Change the embedding model while the store keeps serving.
 
-    The store serves and takes writes all the while. Interrupted, the same command goes on where it was, with another
-    --url or key if one is given. The former vectors are kept until --finish; until then --abort goes back to them.
+    Gives every memory a vector of the new model, then searches by those. Writes go on meanwhile. Interrupted, the same
+    command resumes, with another --url or key if one is given. The former vectors are kept until --finish; until then
+    --abort goes back to them.
     """
     if finish and abort:
         raise click.UsageError("--finish and --abort exclude each other")

@@ -22,14 +22,17 @@ Examples:
     default="memory_plugin",
     show_default=True,
     metavar="NAME",
-    help="Schema that holds pgvector, or is to hold it.",
+    help="Schema that holds pgvector, or will.",
 )
-@click.option("--down", is_flag=True, help="Print what undoes MIGRATION instead; newest first, see docs/operations.md.")
+@click.option(
+    "--down", is_flag=True, help="Print what undoes MIGRATION instead. Undo the newest first; see docs/operations.md."
+)
 @options.wishes
 def command(migration: str | None, vector_schema: str, down: bool, **given: str | None) -> None:
-    """Print the SQL that an installation runs, for psql; of one MIGRATION only if it is named.
+    """Print the SQL that `install` would run, for psql.
 
-    Does not connect. The PL/Python functions are in it with --plpython require.
+    Name a MIGRATION to print only that one. Does not connect. The PL/Python functions are included only with
+    --plpython require.
     """
     if down and migration is None:
         raise click.UsageError("--down needs the MIGRATION that it is to undo")

@@ -24,7 +24,9 @@ ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @click.command(name="serve", epilog="\b\nExample:\n  memory-plugin serve --embedded --data-dir ./memory-data")
-@click.option("--embedded", "use_embedded", is_flag=True, help="Start, or find running, a PostgreSQL of its own.")
+@click.option(
+    "--embedded", "use_embedded", is_flag=True, help="Use a PostgreSQL of its own, started if it is not running."
+)
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path, file_okay=False),
@@ -34,7 +36,7 @@ ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 @click.option(
     "--postgres-version",
     type=click.Choice([str(version) for version in pgprograms.VERSIONS]),
-    help=f"Version for fresh embedded data.  [default: {pgprograms.DEFAULT_VERSION}]",
+    help=f"PostgreSQL version for fresh embedded data.  [default: {pgprograms.DEFAULT_VERSION}]",
 )
 @options.database
 @click.option("--listen", metavar="ADDR", help="HOST:PORT, or :PORT for every interface.  [default: 127.0.0.1:9100]")
@@ -47,9 +49,9 @@ def command(
     listen: str | None,
     **wishes: Any,
 ) -> int:
-    """Install into the database, then serve the /v1 API until SIGTERM, SIGINT or SIGHUP.
+    """Install, then serve the /v1 API.
 
-    MEMORY_PLUGIN_SKIP_MIGRATE=1 leaves out the installation.
+    Runs until SIGTERM, SIGINT or SIGHUP. MEMORY_PLUGIN_SKIP_MIGRATE=1 skips the installation.
     """
     if use_embedded and database_url:
         raise UsageError("--embedded and --database-url exclude each other")

@@ -18,9 +18,9 @@ Example:
 @options.wishes
 @options.as_json
 def command(as_json: bool, **given: Any) -> None:
-    """Tell how a database stands and what its store holds. Never writes.
+    """Show the state of a database and what its store holds. Never writes.
 
-    What would make `install` refuse is told as `problem`, and is no failure of this command.
+    A reason why `install` would refuse is shown as `problem`; it does not make this command fail.
     """
     settings = options.settings(**given)
     found = api.status(settings)

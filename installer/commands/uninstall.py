@@ -18,14 +18,16 @@ Examples:
 
 @click.command(name="uninstall", epilog=_EPILOG)
 @options.database
-@click.option("--yes", is_flag=True, help="Do it; without this, only tell what would go.")
-@click.option("--export", "export_file", metavar="FILE", help="Export everything first, embeddings and expired too.")
+@click.option("--yes", is_flag=True, help="Drop it; without this, only list what would go.")
+@click.option(
+    "--export", "export_file", metavar="FILE", help="Export everything first, embeddings and expired memories included."
+)
 def command(database_url: str | None, yes: bool, export_file: str | None) -> None:
     """Drop the schema memory_plugin with every memory in it.
 
-    Tells first what goes and what else depends on it. pgvector moves to public when others use it and it lives in
-    memory_plugin. Refused while something of others depends on the store itself or stands in its schema. The roles
-    memory_plugin_* stay.
+    Without --yes, only lists what would go and what depends on it. Refuses if other objects depend on the store, or if
+    the schema holds objects that are not the store's. pgvector moves to public if it lives in memory_plugin and others
+    use it. The roles memory_plugin_* stay.
     """
     settings = options.settings(database_url=database_url)
     # The only copy there will be: nothing else may stand in it.

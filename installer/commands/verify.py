@@ -20,8 +20,8 @@ Example:
 def command(as_json: bool, **given: Any) -> None:
     """Compare a database with what this program installs. Never writes.
 
-    Tables, columns, types, valid indexes, every function with its body and its pinned search_path; owners, row-level
-    security and grants. Exit code 23 when something differs.
+    Compares tables, columns, types, indexes, triggers, each function's body and search_path, owners, row-level
+    security and grants. Exits with 23 if anything differs.
     """
     settings = options.settings(**given)
     verdict = api.verify_store(settings)

@@ -113,15 +113,13 @@ $function$;
 comment on function memory_plugin.commit_memory(
     text, text, text, text, uuid, timestamptz, jsonb, boolean, @extschema:vector@.vector
 ) is
-    'Store a memory and return its id. A namespace that nobody created is created, its kind taken from the '
-    'name. id makes '
-    'the call idempotent: the same id in the same namespace is updated in place, created_at kept, and its embedding '
-    'too where content is the same and embedding is left out. kind: fact, '
-    'summary or '
-    'checkpoint; source: agent, runtime or user; propagation: a JSON object; embedding: the store''s dimensions. '
-    'Where configure() has set redact_on_commit, credentials in content are masked first. '
-    'Errors: MP001 for a bad argument, MP002 for other dimensions, MP009 where it should mask and cannot, '
-    'and while a great many memories of an expired namespace are still being removed.';
+    'Store a memory and return its id. A namespace that does not exist is created, with its kind taken from the '
+    'name. With an id the call is idempotent: the same id in the same namespace is updated in place and keeps '
+    'created_at, and its embedding too if the content is the same and embedding is left out. kind: fact, summary or '
+    'checkpoint; source: agent, runtime or user; propagation: a JSON object; embedding: of the store''s dimensions. '
+    'If configure() has set redact_on_commit, credentials in content are masked first. Errors: MP001 for a bad '
+    'argument, MP002 for other dimensions, MP009 if it should mask and cannot, or while very many memories of an '
+    'expired namespace of that name are still being removed.';
 
 revoke all on function memory_plugin.commit_memory(
     text, text, text, text, uuid, timestamptz, jsonb, boolean, @extschema:vector@.vector

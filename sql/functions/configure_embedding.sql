@@ -64,15 +64,14 @@ $function$;
 comment on function memory_plugin.configure_embedding(
     text, text, integer, text, integer, integer, integer, integer, boolean, text, text, text
 ) is
-    'Set the service that embeds what is committed and searched as text alone: any with OpenAI''s /v1/embeddings. '
-    'url: http(s)://host[:port] gets that path, another path stays; dimensions: the store''s; api_key: sent as '
-    'a bearer token, never shown again, and kept where it is left out and the server is the same; '
-    'batch_size: texts a request, 1 to 2048; timeout_ms: of a request, 100 to 60000; '
-    'query_timeout_ms: of a search''s, 50 to 700; max_characters: of a text, what is over is cut off; '
-    'send_dimensions: name them in the request; text_prefix, query_prefix: what the model wants in front; '
-    'ca_certificate: PEM, instead of the server''s authorities, kept like the key. An empty text drops either. '
-    'Warns where memories keep the vectors of another model. '
-    'For the owner alone. Errors: MP001, MP002; 0A000 without PL/Python.';
+    'Set the service that embeds memories and queries sent as text alone: any that speaks OpenAI''s /v1/embeddings. '
+    'url: http(s)://host[:port], with that path added unless it has another; dimensions: the store''s; api_key: '
+    'sent as a bearer token and never shown again; ca_certificate: PEM, instead of the server''s authorities. If '
+    'left out, both are kept for the same server; an empty text drops them. batch_size: texts per request, 1 to '
+    '2048; timeout_ms: time limit of a request, 100 to 60000; query_timeout_ms: the same for a search''s, 50 to '
+    '700; max_characters: longest text to send, the rest is cut off; send_dimensions: name them in each request; '
+    'text_prefix, query_prefix: what the model expects before a memory or a query. Warns if stored memories keep '
+    'the vectors of another model. For the owner alone. Errors: MP001, MP002; 0A000 without PL/Python.';
 
 revoke all on function memory_plugin.configure_embedding(
     text, text, integer, text, integer, integer, integer, integer, boolean, text, text, text

@@ -25,7 +25,8 @@ end
 $function$;
 
 comment on function memory_plugin.embedding_query_failed() is
-    'Say that a search had to do without the embedding of its query: for ten seconds, or until embed_pending finds the '
-    'provider well, no search of any session waits for one. False where that was known. Called by the sidecar.';
+    'Report that a search had to do without the embedding of its query: for ten seconds, or until embed_pending '
+    'finds the provider working, no search of any session waits for one. False if that was known already. Called by '
+    'the sidecar.';
 
 revoke all on function memory_plugin.embedding_query_failed() from public;

@@ -35,10 +35,8 @@ as $function$
 $function$;
 
 comment on function memory_plugin.embedding_status() is
-    'How embedding by the server goes: model, pending and failed memories, age of the oldest pending in '
-    'seconds, embedded '
-    'so far, per_second (over about a minute), and the problem with the provider, if there is one. Null when '
-    'the server '
-    'fetches none: no PL/Python, or no provider.';
+    'The state of embedding by the server: model, pending and failed memories, age of the oldest pending in '
+    'seconds, embedded so far, per_second (over about a minute), and the problem with the provider, if there is '
+    'one. Null if the server fetches none, for want of PL/Python or of a provider.';
 
 revoke all on function memory_plugin.embedding_status() from public;

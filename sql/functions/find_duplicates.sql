@@ -91,9 +91,9 @@ end
 $function$;
 
 comment on function memory_plugin.find_duplicates(text, double precision) is
-    'The memories of a namespace that say the same, in groups, oldest first: of equal text (case and white space '
-    'apart), or with embeddings whose cosine similarity is at least threshold (0.5 to 1), directly or through others '
-    'of the group. similarity: to one of the group, 1 for equal text. Changes nothing. Above 2,000 different texts '
-    'each is compared with the 20 nearest that the index finds. Errors: MP001 for a bad argument.';
+    'List groups of memories of a namespace that say the same, oldest first: those of equal text (apart from case '
+    'and white space), or with embeddings whose cosine similarity is at least threshold (0.5 to 1), directly or '
+    'through others of the group. similarity: to one of the group, 1 for equal text. Changes nothing. Above 2,000 '
+    'different texts, each is compared with the 20 nearest that the index finds. Errors: MP001 for a bad argument.';
 
 revoke all on function memory_plugin.find_duplicates(text, double precision) from public;

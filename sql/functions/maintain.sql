@@ -16,8 +16,8 @@ end
 $function$;
 
 comment on function memory_plugin.maintain(integer) is
-    'Do one batch of upkeep: sweep(max_rows), unless another session is at it (then null, at once). '
-    'Return how many rows went; call again while it returns max_rows. What every sidecar calls from time to time, so '
-    'that one of many is active. Errors: MP001 for a bad argument.';
+    'Do one batch of upkeep: sweep(max_rows), unless another session is doing it (then null, at once). Return how '
+    'many rows were removed; call again while it returns max_rows. Every sidecar calls it from time to time, and '
+    'one of them at a time is active. Errors: MP001 for a bad argument.';
 
 revoke all on function memory_plugin.maintain(integer) from public;

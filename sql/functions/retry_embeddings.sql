@@ -17,8 +17,7 @@ end
 $function$;
 
 comment on function memory_plugin.retry_embeddings() is
-    'Make every memory that the embedding provider refused, and a provider that is being left alone, due at '
-    'once; return '
-    'how many memories.';
+    'Try again at once every memory that the embedding provider refused, and a provider that is paused after a '
+    'failure; return how many memories.';
 
 revoke all on function memory_plugin.retry_embeddings() from public;

@@ -40,15 +40,16 @@ comment on function memory_plugin.search(
     text[], text, text[], integer, @extschema:vector@.vector, text[], timestamptz, timestamptz, double precision,
     double precision, double precision, double precision, integer, boolean, double precision, double precision
 ) is
-    'Search live memories of the namespaces named, and of no other. No query and no embedding: pinned first, then '
-    'newest. query: any of its words, ranked; "a phrase"; -word must not occur; a single character matches as a '
+    'Search live memories, only in the namespaces named. No query and no embedding: pinned first, then newest. '
+    'query: any of its words may match, ranked; "a phrase"; -word must not occur; a single character matches as a '
     'substring. embedding: by cosine similarity. Both: fused by lexical_weight and semantic_weight (0 to 1e6). '
-    'neighbour_weight (0 to 10; where it is not given 0.45 of both, else 0): what the memories committed around each '
-    'count. kinds (fact, summary, checkpoint), sources (agent, runtime, user), created_after and created_before '
-    'restrict; min_score cuts; recency_half_life (seconds, 0.001 to 1e12) halves the score of a memory that old; '
-    'max_results 1 to 100 (0: 20), skip_results 0 to 10000 for the next page; diversity (0 to 1) keeps near-copies '
-    'from following each other. explain fills parts: lexical, semantic, neighbour, recency, and the rank in each arm. '
-    'Errors: MP001 for a bad argument, MP002 for other dimensions, MP009 for a setting that is no such number.';
+    'neighbour_weight (0 to 10; default 0.45 in a search by both, else 0): how much the memories committed around '
+    'each one add. Filters: kinds (fact, summary, checkpoint), sources (agent, runtime, user), created_after, '
+    'created_before, min_score. recency_half_life (seconds, 0.001 to 1e12) halves the score of a memory that old. '
+    'max_results: 1 to 100 (0: 20); skip_results: 0 to 10000, for the next page. diversity (0 to 1) keeps '
+    'near-copies from following each other. explain fills parts: lexical, semantic, neighbour, recency, and the '
+    'rank in each arm. Errors: MP001 for a bad argument, MP002 for other dimensions, MP009 for a setting out of '
+    'range.';
 
 revoke all on function memory_plugin.search(
     text[], text, text[], integer, @extschema:vector@.vector, text[], timestamptz, timestamptz, double precision,

@@ -99,10 +99,11 @@ end
 $function$;
 
 comment on function memory_plugin.search_recall(text[], integer) is
-    'How much of the exact answer search by embedding finds: for each live namespace named, and in a last row without '
-    'a name for all of them, up to sample (1 to 1000) of its stored embeddings are asked for their ten nearest others, '
-    'once through search() and once by comparing every row. recall is the mean share found, worst the least, search_ms '
-    'and exact_ms the mean times; null where there is no embedding. The same embeddings each time. Reads all of a '
-    'namespace for each of them: about a microsecond a row. Errors: MP001 for a bad argument.';
+    'Measure how much of the exact answer search by embedding finds. For each live namespace named, and for all of '
+    'them in a last row without a name, up to sample (1 to 1000) of its stored embeddings are searched for their '
+    'ten nearest others, once through search() and once by comparing every row. recall is the mean share found, '
+    'worst the least, search_ms and exact_ms the mean times; null where there is no embedding. The same embeddings '
+    'are taken each time. Each one reads all of its namespace, at about a microsecond a row. Errors: MP001 for a '
+    'bad argument.';
 
 revoke all on function memory_plugin.search_recall(text[], integer) from public;

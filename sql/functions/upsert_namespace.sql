@@ -36,9 +36,9 @@ end
 $function$;
 
 comment on function memory_plugin.upsert_namespace(text, text, timestamptz, jsonb) is
-    'Create a namespace, or replace kind, expires_at and metadata of the one there; created_at stays. An '
-    'expired namespace '
-    'starts anew, without its old memories. kind: workspace, team, org or custom. metadata: a JSON object. '
-    'Errors: MP001 for a bad argument, MP009 while a great many old memories are still being removed.';
+    'Create a namespace, or replace the kind, expires_at and metadata of an existing one; created_at stays. An '
+    'expired namespace starts afresh, without its old memories. kind: workspace, team, org or custom. metadata: a '
+    'JSON object. Errors: MP001 for a bad argument, MP009 while very many old memories of that name are still being '
+    'removed.';
 
 revoke all on function memory_plugin.upsert_namespace(text, text, timestamptz, jsonb) from public;

@@ -1,4 +1,4 @@
-"""Compare owners, row-level security and grants with what sql/access.sql makes of them; nothing here writes."""
+"""Compare owners, row-level security and grants with what sql/access.sql makes of them; never writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The queries that discovery and verification put to the system catalogue; all of them only read."""
+"""The system catalogue queries of discovery and verification; all of them only read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Look at a server and tell what is there, as frozen facts; nothing here writes."""
+"""Look at a server and report what is there, as frozen facts; never writes."""
 
 from __future__ import annotations
 

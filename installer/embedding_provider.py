@@ -1,4 +1,4 @@
-"""The provider of embeddings as an operator sees it: set it with a live check, look at it, try it."""
+"""The embedding provider as an operator sees it: set it after a live check, show it, test it."""
 
 from __future__ import annotations
 

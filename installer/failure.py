@@ -1,4 +1,4 @@
-"""Say why a statement of one of our files failed."""
+"""Explain why a statement of one of our files failed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Change the embedding model of a store that goes on serving: fill a second vector beside the first, then swap.
+"""Change the embedding model of a store that keeps serving: fill a second vector beside the first, then swap.
 
-Everything that was done is in the database, so the next run resumes where a killed one stopped. Whatever needs a
-table for itself asks for it briefly and again, and waits outside the queue in between.
+All progress is in the database, so the next run resumes where a killed one stopped. Whatever needs a table for itself
+asks for it briefly and again, and waits outside the queue in between.
 """
 
 from __future__ import annotations

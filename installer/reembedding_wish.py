@@ -1,4 +1,4 @@
-"""The model that a store is to change to, and the provider that this comes to."""
+"""The model that a store is to change to, and the provider settings that follow from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Say what was found and done: JSON for programs, tables for people at a terminal, plain lines for a log."""
+"""Report what was found and done: JSON for programs, tables for people at a terminal, plain lines for a log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Say a line on standard error: as text for people, or (MEMORY_PLUGIN_LOG=json) as the sidecar's log does."""
+"""Write a line to standard error: as text for people, or (MEMORY_PLUGIN_LOG=json) like the sidecar's log."""
 
 from __future__ import annotations
 

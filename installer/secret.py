@@ -1,4 +1,4 @@
-"""Hand a key to the server so that no setting of its log shows it."""
+"""Pass a key to the server so that no log setting reveals it."""
 
 from __future__ import annotations
 

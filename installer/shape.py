@@ -1,4 +1,4 @@
-"""The shape of the two tables that every store begins with, as earlier programs made it; no I/O."""
+"""The shape of the two tables every store begins with, as earlier programs made it; no I/O."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `status` tells of a store's contents: `memory_plugin.stats()`, read, and put into words."""
+"""What `status` says of a store's contents: reads `memory_plugin.stats()` and puts it into words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run a command with a sidecar beside it, as PID 1 or below: forward signals, reap, restart, exit alike."""
+"""Run a command with a sidecar beside it, as PID 1 or below: forward signals, reap, restart, exit with its status."""
 
 from __future__ import annotations
 

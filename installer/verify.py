@@ -1,4 +1,4 @@
-"""Compare a database with what this program would have made of it; nothing here writes."""
+"""Compare a database with what this program would have made; never writes."""
 
 from __future__ import annotations
 

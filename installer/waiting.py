@@ -1,4 +1,4 @@
-"""Waiting with an end: the lock that lets one installation work at a time, and who stands in a statement's way."""
+"""Bounded waiting: for the lock that lets one installation work at a time, and for whoever holds a table."""
 
 from __future__ import annotations
 

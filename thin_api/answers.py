@@ -1,8 +1,8 @@
 """Bound what large answers hold in memory while their readers take their time.
 
-The server beneath takes an answer whole, however slowly the client reads. So a large one is handed over in pieces, each
-when the last one is on its way, and all that are not yet handed over count: beyond MOST bytes of them another one is
-refused. A reader that stops altogether is ended from outside (`stalled`).
+The server beneath buffers an answer whole, however slowly the client reads. So a large answer is handed over in
+pieces, each once the last one is on its way, and all bytes not yet handed over are counted: beyond MOST of them,
+another large answer is refused. A reader that stops altogether is cut off from outside (`stalled`).
 """
 
 from __future__ import annotations

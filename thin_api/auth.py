@@ -1,7 +1,7 @@
 """The optional bearer token: with one set, a request without it is 401, whatever else is wrong with it.
 
-/v1/health stays open, with or without a token: the platform's health gate and load balancers ask it, and it tells no
-more than a version and what the store can do.
+/v1/health stays open either way: the platform's health gate and load balancers ask it, and it reveals no more than a
+version and what the store can do.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Read a request's body: bounded, checked to be text, never parsed.
 
-A body that arrives slowly holds a thread of the server (WSGI's read cannot be given up), but no connection to the
-database. So only READERS threads may be reading at a time; beyond that a request is turned away without being read. One
-that does not arrive at all is ended from outside (`stalled`).
+A body that arrives slowly holds a thread of the server (WSGI's read cannot be abandoned), but no connection to the
+database. So at most READERS threads read at a time; a request beyond that is turned away unread. A body that stops
+arriving altogether is cut off from outside (`stalled`).
 
-The server beneath lets a chunked body end alike with its last chunk, with a broken one and with the connection. So one
-that ends late is refused, for it may be one that was ended from outside. Of the rest only those are taken that are a
-JSON object by themselves: what was cut off such a one was blank, or would have made it no JSON.
+The server beneath does not say whether a chunked body ended with its last chunk, with a broken one, or with the
+connection. So a body that ends late is refused, as it may have been cut off from outside. Of the others only those are
+accepted that are a complete JSON object: cutting off more than blanks would have left them invalid.
 """
 
 from __future__ import annotations

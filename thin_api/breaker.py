@@ -1,10 +1,12 @@
-"""Stop asking a database that answers nobody, so that no request waits behind requests that wait in vain.
+"""Stop asking a database that answers nobody, so that no request waits behind others that wait in vain.
 
-Connections are few. Were every request let through to a hung server, each would hold a connection until its deadline
-and those behind it would wait in vain. So after a few such waits in a row requests are answered 503 at once, but for
-one now and then that goes through as a probe; the first success ends it. In vain is a wait during which the database
-answered nobody: neither are slow statements that, however many, nor a line that is long because many came at once. So
-when nobody else was answered meanwhile, `calls` asks the database for a sign of life before it tells of a wait.
+Connections are few. If every request went through to a hung server, each would hold a connection until its deadline
+while those behind it waited in vain. So after a few such waits in a row, requests get 503 at once, except for an
+occasional probe; the first success ends it.
+
+A wait counts as in vain only if the database answered nobody meanwhile. Slow statements do not count, however many,
+nor a long queue because many came at once. So if nobody else was answered, `calls` asks the database for a sign of
+life before it reports a wait.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Run a route's statement within the time that a request has.
+"""Run a route's statement within the time a request has.
 
-A request is answered at most ANSWER_SECONDS after it arrived: waiting for a connection takes at most WAIT_SECONDS of
-that, and a statement STATEMENT_SECONDS. A statement whose connection was lost is run again on another connection if
-it reads, or if the server cannot have seen it; so is one that the server rolled back in favour of a rival's. A write
+A request is answered at most ANSWER_SECONDS after it arrived; waiting for a connection takes at most WAIT_SECONDS of
+that, and a statement STATEMENT_SECONDS. A statement whose connection was lost is run again on another connection if it
+only reads, or if the server cannot have seen it; so is one that the server rolled back in favour of a rival's. A write
 whose outcome is unknown is never repeated.
 
-A wait in vain is told to the breaker only if the database gave no sign of life: it answered nobody meanwhile, not the
-cancel of the statement, nor, within ALIVE_SECONDS, the question whether it is there.
+A wait in vain is reported to the breaker only if the database gave no sign of life: it answered nobody meanwhile,
+neither the cancelling of the statement nor, within ALIVE_SECONDS, the question whether it is there.
 """
 
 from __future__ import annotations

@@ -1,14 +1,21 @@
-"""Commit in one transaction those commits that arrive while another is under way.
+"""Commit together, in one transaction, the commits that arrive while another is under way.
 
-A commit's transaction costs more than what it writes: a round trip, a flush of the log, two switches between processes.
-So while one is under way others wait in line, and the next transaction takes all of them (`v1_commit_memories`). It
-starts beside the first as soon as half of those who commit stand in line: while the database writes for the one half,
-the requests of the other are read and answered. Not beside a search, though: two small transactions cost more than one
-large one, and searches would pay for it. One that is under way for more than LATE, behind a lock or a slow disk, keeps
-nobody, up to as many as there are connections. Whoever leads stands before the searches that wait for a connection: he
-is quick, and many wait for him. Each request keeps its own answer: an answer counts only once the transaction is
-committed, and what the statement leaves undone (whatever is not plainly right, or might wait for somebody else) is
-committed by its own thread as if it had come alone. Nobody stands in line longer than PATIENCE.
+A commit's transaction costs more than what it writes: a round trip, a flush of the write-ahead log, two context
+switches.
+
+- While one transaction is under way, other commits queue, and the next transaction takes all of them
+  (`v1_commit_memories`).
+- A second one starts beside the first as soon as half of those who commit are queued: while the database writes for
+  one half, the requests of the other half are read and answered. Not beside a search, though: two small transactions
+  cost more than one large one, and searches would pay for it.
+- A transaction under way for longer than LATE, behind a lock or a slow disk, holds nobody up, as far as there are
+  connections.
+- Whoever leads goes ahead of the searches that wait for a connection: it is quick, and many wait for it.
+- Nobody queues for longer than PATIENCE.
+
+Each request keeps its own answer, which counts only once the transaction is committed. What the statement leaves
+undone (whatever is not plainly right, or might wait for somebody else) is committed by its own thread as if it had
+come alone.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""See to it that what was committed as text alone gets its embedding, where the database can fetch one.
+"""Make sure that what was committed as text alone gets its embedding, where the database can fetch one.
 
-One thread with a connection of its own, kept while the store has an embedding provider and given back while it has
-none. A round calls `memory_plugin.embed_pending` until nothing is left or the provider failed; a commit and a search
-that had to do without wake it, so nothing waits for the clock. Which of many sidecars is active, what is sent and when
-a provider that failed is asked again is decided there; here is only the clock.
+One thread, with a connection of its own that it keeps while the store has an embedding provider. A round calls
+`memory_plugin.embed_pending` until nothing is left or the provider fails. A commit, and a search that had to do
+without an embedding, wake the thread, so nothing waits for the clock. Which of many sidecars is active, what is sent,
+and when a failed provider is asked again are decided in the database; only the clock is here.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Turn what went wrong into an HTTP answer: one table from SQLSTATE to status, code and sentence.
 
-The server's own message reaches a client only for our own SQLSTATEs (class MP), whose text names a field and a rule.
-Every other error gets a sentence of ours, so no SQL, path or name of an object leaves the house.
+A message from the server reaches a client only for our own SQLSTATEs (class MP), whose text names a field and a rule.
+Every other error gets a sentence of ours, so no SQL, path or object name leaks.
 
-A body with text that Postgres cannot hold is refused in words that name no field, and for a lone surrogate with the
-SQLSTATE of what is no JSON at all. Only then is the body parsed here, to say which field it is.
+For text that Postgres cannot hold, the server names no field, and for a lone surrogate it reports an SQLSTATE of
+invalid JSON. Only then is the body parsed here, to say which field it is.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Delete what has expired, from time to time, beside the requests and out of their way.
+"""Delete what has expired, from time to time, out of the requests' way.
 
-One thread with a connection of its own, opened for a round and closed after it: so the pool stays the requests', a lost
-connection mends itself, and no place on the server is held between rounds. A round calls `memory_plugin.maintain` until
-a batch comes back that is not full. Which of many sidecars is active is decided there, by a lock that a batch's
-transaction holds; here is only the clock. What a round finds wrong is logged once, until it changes.
+One thread, with a connection of its own for each round: so the pool belongs to the requests, a lost connection heals
+by itself, and no place on the server is held between rounds. A round calls `memory_plugin.maintain` until a batch
+comes back less than full. Which of many sidecars is active is decided there, by a lock that a batch's transaction
+holds; only the clock is here. What a round finds wrong is logged once, until it changes.
 
-A deleted namespace is a reason not to wait for the clock, since somebody may want its name again; a request that was
-refused because the name's former memories are in the way is one not to pause between batches either.
+A deleted namespace starts a round at once, since somebody may want its name again. A request that was refused because
+the name's former memories are in the way makes the batches run without pauses.
 """
 
 from __future__ import annotations

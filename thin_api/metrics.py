@@ -1,8 +1,8 @@
 """Count what the sidecar does, and show it in Prometheus' text format.
 
-prometheus_client writes the text; the counting is done here. Its own instruments turn into files on a disk when
-PROMETHEUS_MULTIPROC_DIR is set, which a platform may have set for itself; and one cell a route and status is cheaper
-than a counter and a histogram. No label ever holds a namespace: they are tenants' names, and without number.
+prometheus_client writes the text; the counting is done here. Its own instruments write files if
+PROMETHEUS_MULTIPROC_DIR is set, which a platform may have set for itself; and one cell per route and status is cheaper
+than a counter and a histogram. No label ever holds a namespace: those are tenants' names, and unbounded in number.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
 """The sidecar's connections: few, opened in the background, never waited for beyond a request's own time.
 
-Not psycopg_pool: its reconnecting backs off by doubling (after an hour's outage service would be back minutes after the
-database), and it checks a connection by a round trip.
+Not psycopg_pool: it reconnects with exponential backoff (after an hour's outage, service would return minutes after
+the database), and checks a connection by a round trip.
 
-One thread, the keeper, opens connections: while somebody waits for one, and always the first. So a sidecar starts
-without a database, and is connected again RETRY_EVERY seconds after the database is back however long it was away.
-A waiting request is handed its connection first come, first served. A connection whose statement outlived its deadline
-never returns: the undertaker has the statement cancelled and closes it, out of anybody's way. Until it is closed it
-keeps its place, so the server never has more of them than the pool may open.
-
-Whether the database answers at all, another thread finds out when asked, on a connection of its own (`alive`).
+- One thread, the keeper, opens connections: while somebody waits for one, and always the first. So a sidecar starts
+  without a database, and reconnects RETRY_EVERY seconds after the database is back, however long it was away.
+- Waiting requests get connections first come, first served.
+- A connection whose statement outlived its deadline never returns: the undertaker has the statement cancelled and
+  closes it, out of anybody's way. Until it is closed it keeps its place, so the server never has more connections than
+  the pool may open.
+- Whether the database answers at all, another thread finds out when asked, on a connection of its own (`alive`).
 """
 
 from __future__ import annotations

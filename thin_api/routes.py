@@ -1,7 +1,7 @@
-"""Which request is which statement: the whole of what the sidecar knows of the contract's operations.
+"""Which request is which statement: all that the sidecar knows of the contract's operations.
 
-A route's parameters are what its statement takes, in order: "name" (the path's one variable part) and "body". All of
-them go in as text; the answer comes out as text.
+A route's parameters are its statement's, in order: "name" (the path's one variable part) and "body". All of them go in
+as text, and the answer comes out as text.
 """
 
 from __future__ import annotations

@@ -1,23 +1,23 @@
 """Serve the application with granian: one worker process, drained on SIGTERM, started again whenever it dies.
 
-SIGINT and SIGHUP, as of a terminal that is closed, are as good as SIGTERM; under nohup SIGHUP stays ignored.
+SIGINT and SIGHUP (a closed terminal) count as SIGTERM; under nohup, SIGHUP stays ignored.
 
-What granian (2.8) does, and what is chosen because of it:
-- It calls the application from a pool of threads that grows as needed (older ones could let one long request
-  starve others) and shrinks after 30 idle seconds. A request that finds no thread waits, unseen, in granian's own queue
-  while its time runs. So there are threads for everybody that can be inside at once: those with a connection, those in
-  line for one (pool.MAX_WAITING), those reading a body (body.READERS). As a ceiling 16 or 300 measured the same with 8
+What granian (2.8) does, and what follows from it here:
+- It calls the application from a pool of threads that grows as needed (older ones could let one long request starve
+  others) and shrinks after 30 idle seconds. A request that finds no thread waits, unseen, in granian's own queue while
+  its time runs. So there are threads for everybody that can be inside at once: those with a connection, those in line
+  for one (pool.MAX_WAITING), those reading a body (body.READERS). As a ceiling 16 or 300 measured the same with 8
   clients: threads that wait cost a little memory, and there are never more than requests.
-- `backpressure` bounds accepted connections, idle keep-alive ones included, not requests: a small one lets idle clients
-  shut new ones out. An idle connection is closed after KEEP_ALIVE.
+- `backpressure` bounds accepted connections, idle keep-alive ones included, not requests: a small one lets idle
+  clients shut new ones out. An idle connection is closed after KEEP_ALIVE.
 - It listens with SO_REUSEPORT, so a second sidecar on one address would start and take half of the requests: the
   address is tried without that option first. And it listens in its worker only, so from the start to there, or while a
   worker is replaced, nobody does: the parent holds the address by a name (`_claim`).
 - On SIGTERM it stops accepting, finishes the requests that are in and closes idle connections; DRAIN later it kills
   the worker.
 - On SIGHUP it would replace its worker, which has no use here: the settings are read once.
-- Its own loop ends the server, with status 1, when a worker dies twice within 5.5 s. Ours replaces it at once, or after
-  a pause if it died young, and never gives up.
+- Its own loop ends the server, with status 1, when a worker dies twice within 5.5 s. Ours replaces it at once, or
+  after a pause if it died young, and never gives up.
 - Should the parent be killed, the worker would live on and keep the address: it watches its parent and ends.
 - Its own messages are switched off but for errors; ours are one line a start and a stop.
 """

@@ -1,4 +1,4 @@
-"""What the sidecar is told by its environment."""
+"""The sidecar's settings, from its environment."""
 
 from __future__ import annotations
 

@@ -1,18 +1,18 @@
-"""End the connections of clients that stop, or all but stop, in the middle of sending a body or reading an answer.
+"""End the connections of clients that stop, or all but stop, while sending a body or reading an answer.
 
-WSGI's read of a body cannot be given up, the server beneath has no deadline for one nor for what it sends, and it tells
-the application nothing that names the connection. The kernel knows: a connection on which bytes came in later than any
-went out is in the middle of a request, one with bytes that the client has not acknowledged in the middle of an answer.
-One that is there for longer than what passed meanwhile allows is ended. A sender is shut for reading only, so that the
-read ends and the client is answered 400 as one whose body was cut off. Only looked at while a body or a large answer
-takes long, and only where the kernel tells (Linux); elsewhere body.READERS and answers.MOST alone bound what such
-clients hold.
+WSGI's read of a body cannot be abandoned, the server beneath has no deadline for a body or an answer, and it tells the
+application nothing that identifies the connection. The kernel knows: a connection that received bytes later than it
+sent any is in the middle of a request, and one with bytes the client has not acknowledged is in the middle of an
+answer. One that stays so for longer than its progress allows is ended. A sender is shut for reading only, so that the
+read ends and the client gets 400, as for a body that was cut off. Connections are examined only while a body or a
+large answer takes long, and only where the kernel tells (Linux); elsewhere body.READERS and answers.MOST alone bound
+what such clients hold.
 
-The order of the two times is no witness where the server spoke last and the body is missing all the same: it has said
-100 Continue, or a request came in one packet with the head of the next and was answered since. Such a connection looks
-like one that is kept for later. But the server spoke on it just as the body began to be read, and never since. So for
-each body that is overdue once all the others are ended, the quiet connection whose last word was nearest to that moment
-is ended; one whose last word was further away than WINDOWS only when seats run short.
+The order of these two times proves nothing if the server spoke last and the body is still missing: it said 100
+Continue, or a request came in one packet with the head of the next and has been answered. Such a connection looks like
+one kept open for later. But the server spoke on it just as the body began to be read, and not since. So for each body
+that is overdue once all others are ended, the quiet connection whose last word was nearest to that moment is ended;
+one whose last word was further away than WINDOWS only when seats run short.
 """
 
 from __future__ import annotations

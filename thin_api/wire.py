@@ -1,11 +1,12 @@
-"""One statement over one connection, with a deadline that holds even when the server says nothing at all.
+"""One statement over one connection, with a deadline that holds even if the server says nothing at all.
 
-A statement_timeout is the server's to keep: a stopped or unreachable server keeps none, and behind a transaction pooler
-it cannot be set for a session. So the deadline is kept here, on libpq's asynchronous calls. Parameters travel as text
-in the unnamed statement of the extended protocol, in one round trip: nothing stays prepared, so it suits a pooler.
+A statement_timeout is the server's to enforce: a stopped or unreachable server enforces none, and behind a transaction
+pooler it cannot be set for a session. So the deadline is enforced here, on libpq's asynchronous calls. Parameters
+travel as text in the unnamed statement of the extended protocol, in one round trip: nothing stays prepared, so poolers
+are no problem.
 
 The answer counts only once the server is ready for the next statement. In the extended protocol it reports a statement
-complete *before* it commits, so an acknowledgement any earlier could be of a write that is then lost.
+complete *before* it commits, so acknowledging any earlier could acknowledge a write that is then lost.
 """
 
 from __future__ import annotations

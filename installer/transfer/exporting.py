@@ -1,4 +1,4 @@
-"""Write a store as NDJSON: its namespaces, then its memories, of one moment, however many, in little memory."""
+"""Write a store as NDJSON: namespaces, then memories, from one snapshot, in constant memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Show how far a long command is: a bar at a terminal, a line every few seconds elsewhere. Always on standard error."""
+"""Show the progress of a long command on standard error: a bar at a terminal, else a line every few seconds."""
 
 from __future__ import annotations
 

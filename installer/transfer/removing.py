@@ -1,4 +1,4 @@
-"""What taking the store away would take along, and taking it away."""
+"""Find what removing the store would take along, and remove it."""
 
 from __future__ import annotations
 

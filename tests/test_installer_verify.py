@@ -163,7 +163,7 @@ def test_a_pgvector_with_known_faults_is_a_warning(database: str, version: str, 
     assert verdict.differences == ()
 
 
-@pytest.mark.servers("embedded")
+@pytest.mark.servers("embedded18")
 def test_a_good_pgvector_is_no_warning(database: str) -> None:
     assert api.verify_store(settings_for(database)).warnings == ()
 

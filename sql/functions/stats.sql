@@ -51,9 +51,8 @@ as $function$
 $function$;
 
 comment on function memory_plugin.stats() is
-    'One object of facts about this store: versions, dimensions, migrations, namespaces and memories (live, by '
-    'kind, pinned, '
-    'without embedding, expired and not yet swept), embedding (embedding_status()), bytes of tables and '
-    'indexes. Reads every row once.';
+    'Facts about this store as one object: versions, dimensions, migrations, namespaces and memories (live, by '
+    'kind, pinned, without embedding, expired but not yet swept), embedding (embedding_status()), bytes of tables '
+    'and of indexes. Reads every row once.';
 
 revoke all on function memory_plugin.stats() from public;

@@ -48,8 +48,7 @@ $function$;
 
 comment on function memory_plugin.sweep(integer) is
     'Delete at most max_rows (1 to 1000000) expired memories, memories of expired namespaces and emptied '
-    'namespaces; return '
-    'how many rows went. They are invisible to every search before that. Call again while it returns max_rows. '
-    'Errors: MP001 for a bad argument.';
+    'namespaces; return how many rows were removed. No search sees them even before that. Call again while it '
+    'returns max_rows. Errors: MP001 for a bad argument.';
 
 revoke all on function memory_plugin.sweep(integer) from public;

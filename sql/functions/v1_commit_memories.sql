@@ -61,9 +61,9 @@ end
 $function$;
 
 comment on function memory_plugin.v1_commit_memories(text[], text[]) is
-    'Several v1_commit_memory in one statement, for requests that come at the same moment: a line for each, its answer '
-    'or nothing. Of one without an answer nothing was done: committed by v1_commit_memory it succeeds or is told why '
-    'not. Only plain memories get one: without id, expiry, propagation and embedding, into a namespace that is there '
-    'and not locked. No error of its own.';
+    'Several v1_commit_memory calls in one statement, for requests that arrive together. Returns a line for each: '
+    'its answer, or nothing. A request without an answer has had no effect; v1_commit_memory then commits it or '
+    'says why not. Only plain memories get an answer: without id, expiry, propagation and embedding, into a '
+    'namespace that exists and is not locked. No error of its own.';
 
 revoke all on function memory_plugin.v1_commit_memories(text[], text[]) from public;

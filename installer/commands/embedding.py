@@ -17,7 +17,7 @@ KEY = "MEMORY_PLUGIN_EMBEDDING_KEY"
 _EPILOG = f"""\b
 Examples:
   {KEY}=… memory-plugin embedding configure --url https://api.openai.com --model text-embedding-3-small
-  memory-plugin embedding configure --url http://127.0.0.1:11434 --model all-minilm
+  memory-plugin embedding configure --url http://127.0.0.1:11434 --model all-minilm --dimensions 384
   memory-plugin embedding test"""
 
 

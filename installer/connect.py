@@ -101,7 +101,10 @@ def server_error(error: psycopg.Error, settings: Settings, doing: str, blockers:
     if state.startswith(("08", "57P")) or (not state and isinstance(error, psycopg.OperationalError)):
         hint = "run this again: what was applied is kept"
         return ServerUnreachableError(f"the connection was lost while {text}", hint=hint)
-    return InstallError(f"{text}{f' (SQLSTATE {state})' if state else ''}")
+    # A full disk, no memory, a file that cannot be read, no transaction id left: no fault of ours to report.
+    servers_own = state.startswith(("53", "58")) or state == "54000"
+    advice = "mend that at the server, then run this again" if servers_own else None
+    return InstallError(f"{text}{f' (SQLSTATE {state})' if state else ''}", hint=advice)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -81,6 +82,29 @@ def test_an_error_of_postgres_is_answered_in_our_words(sidecar: Sidecar, sqlstat
     assert ("retry-after" in answer.headers) is (status == 503)
 
 
+@pytest.mark.parametrize("sqlstate", ["40001", "40P01", "XX000"])
+def test_what_the_server_rolled_back_for_a_moments_reason_is_run_again(
+    database: str, tmp_path: Path, sqlstate: str
+) -> None:
+    with psycopg.connect(database, autocommit=True) as conn:
+        conn.execute("create sequence public.tries")
+        conn.execute(
+            f"""
+            create or replace function memory_plugin.v1_search(body json) returns json language plpgsql as $$
+                begin
+                    if nextval('public.tries') < 3 then
+                        raise exception using errcode = '{sqlstate}', message = 'cache lookup failed for function 1';
+                    end if;
+                    return '{{"memories": []}}';
+                end
+            $$
+            """.encode()
+        )
+    with serving(database, tmp_path / "sidecar.log") as running:
+        answer = ask(running, "POST", "/v1/search", {"namespaces": ["team:a"]})
+    assert (answer.status, answer.json) == (200, {"memories": []})
+
+
 @pytest.mark.parametrize(("sqlstate", "status", "code"), [(state, *answer) for state, answer in OURS.items()])
 def test_an_error_of_ours_says_what_it_says_in_sql(sidecar: Sidecar, sqlstate: str, status: int, code: str) -> None:
     answer = ask(sidecar, "POST", "/v1/search", {"raise": sqlstate})
@@ -88,9 +112,11 @@ def test_an_error_of_ours_says_what_it_says_in_sql(sidecar: Sidecar, sqlstate: s
     assert ("retry-after" in answer.headers) is (status == 503)
 
 
-def test_what_is_too_large_is_the_answer_of_a_read_and_the_content_of_a_write(sidecar: Sidecar) -> None:
+def test_a_limit_of_the_server_is_the_answers_size_for_a_read_and_no_fault_of_a_write(sidecar: Sidecar) -> None:
     assert "ask for fewer memories" in ask(sidecar, "POST", "/v1/search", {"raise": "54000"}).json["message"]
-    assert "content must hold fewer different words" in refusal(SqlError("54000", SECRET, None)).message
+    refused = refusal(SqlError("54000", SECRET, None))
+    assert (refused.status, refused.code) == (503, "unavailable")
+    assert "takes no writes" in refused.message
 
 
 @pytest.mark.parametrize("text", ["\\ud800", "x\\udc00\\ud800y", "a\\u0000b"])

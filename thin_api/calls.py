@@ -2,8 +2,8 @@
 
 A request is answered at most ANSWER_SECONDS after it arrived; waiting for a connection takes at most WAIT_SECONDS of
 that, and a statement STATEMENT_SECONDS. A statement whose connection was lost is run again on another connection if it
-only reads, or if the server cannot have seen it; so is one that the server rolled back in favour of a rival's. A write
-whose outcome is unknown is never repeated.
+only reads, or if the server cannot have seen it; so is one that the server rolled back in favour of a rival's, or with
+an internal error. A write whose outcome is unknown is never repeated.
 
 A wait in vain is reported to the breaker only if the database gave no sign of life: it answered nobody meanwhile,
 neither the cancelling of the statement nor, within ALIVE_SECONDS, the question whether it is there.
@@ -31,7 +31,8 @@ ATTEMPTS = 3
 _GONE = "the database is not available; try again"
 _SLOW = "the database did not answer in time; try again"
 _BUSY = "the service is busy; try again"
-_ROLLED_BACK = frozenset(("40001", "40P01"))
+# An internal error is also what a statement meets whose functions an upgrade replaces beneath it.
+_ROLLED_BACK = frozenset(("40001", "40P01", "XX000"))
 
 
 class Calls:

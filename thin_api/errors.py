@@ -40,7 +40,8 @@ _TABLE: dict[str, tuple[int, str, str | None]] = {
     "22P05": (400, BAD_REQUEST, _TEXT),
     "22021": (400, BAD_REQUEST, _TEXT),
     "22": (400, BAD_REQUEST, "a value in the body is malformed or out of range"),
-    "54000": (400, BAD_REQUEST, "content must hold fewer different words: at most a megabyte of them"),
+    # No content does this, its rule comes before: the server has run out of transaction ids, until it is vacuumed.
+    "54000": (503, UNAVAILABLE, _READ_ONLY),
     "54001": (400, BAD_REQUEST, "the body is nested too deeply"),
     "25006": (503, UNAVAILABLE, _READ_ONLY),
     "3F000": (503, UNAVAILABLE, _NO_STORE),

@@ -20,6 +20,10 @@ _INSTALL = VerifyFailedError.default_hint
 _BACKUP = "restore a backup: memory-plugin install does not bring back tables, columns and keys"
 _STRANGER = "drop those that are not ours"
 _LANGUAGE = "install the package postgresql-plpython3-N on the server again"
+_REDACTION = (
+    "install postgresql-plpython3-N on the server and run memory-plugin install as superuser, or: select "
+    "memory_plugin.configure(redact_on_commit => false)"
+)
 _AGAIN = "make {name} again with its statement in: memory-plugin render {migration}"
 _REFILL = "make {name} again and what it keeps true: Repair in docs/operations.md"
 _TELL = 5
@@ -100,6 +104,9 @@ def compare(connection: Connection, facts: Facts, plan: Plan, source: Sources) -
         differences.append(Difference(line, _LANGUAGE))
     elif plan.plpython == "apply" and not with_plpython:
         warnings.append("plpython3u can be had, and the PL/Python functions are not applied: run memory-plugin install")
+    if _cannot_redact(connection, facts):
+        line = "redact_on_commit is on, and without the function redact every commit is refused"
+        differences.append(Difference(line, _REDACTION))
     # A migration to come may make what is missing; where functions are missing too, it is because of what they use.
     advice = [] if plan.run else [found.advice for found in differences if found.advice != _INSTALL]
     if len(advice) < len(differences):
@@ -107,6 +114,14 @@ def compare(connection: Connection, facts: Facts, plan: Plan, source: Sources) -
     return Verdict(
         tuple(found.line for found in differences), tuple(warnings), len(functions), tuple(dict.fromkeys(advice))
     )
+
+
+def _cannot_redact(connection: Connection, facts: Facts) -> bool:
+    """Tell whether the store is to redact and has nothing to do it with."""
+    # What a damaged store has not, the other differences name.
+    if "redact" in facts.functions or "_redacts_on_commit" not in facts.functions or facts.table("settings") is None:
+        return False
+    return connection.execute(catalog.REDACTS_ON_COMMIT).fetchone() == (True,)
 
 
 def _relations(facts: Facts, wanted: Inventory) -> Iterator[Difference]:

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fixtures.installing import connected, install, refusal, rows
+from fixtures.installing import connected, install, refusal, rows, settings_for
+from memory_plugin.installer import api
 from memory_plugin.plpy.redact import redact
 from test_transfer import ok, program
 
@@ -139,6 +140,9 @@ def test_a_store_that_should_redact_and_cannot_keeps_nothing(database: str) -> N
             commit(conn)
         assert caught.value.sqlstate == "MP009"
         assert conn.execute("select count(*) from memory_plugin.memory_namespaces").fetchone() == (0,)
+    verdict = api.verify_store(settings_for(database))
+    assert verdict.differences == ("redact_on_commit is on, and without the function redact every commit is refused",)
+    assert "configure(redact_on_commit => false)" in verdict.advice[0]
     error = refusal(database)
     assert error.exit_code == 15
     assert "configure(redact_on_commit => false)" in error.line

@@ -24,13 +24,13 @@ begin
     -- A few short names are looked at in one go. No name holds a space, so none is hidden in another.
     v_names := array_to_string(p_namespaces, ' ', '');
     if length(v_names) > 256
-        or v_names !~ '^[a-z]+:[A-Za-z0-9_:.\-]+( [a-z]+:[A-Za-z0-9_:.\-]+)*$'
+        or v_names !~ '^[a-z]+:[A-Za-z0-9_:.-]+( [a-z]+:[A-Za-z0-9_:.-]+)*$'
         or length(v_names) - length(replace(v_names, ' ', '')) <> cardinality(p_namespaces) - 1
     then
         -- One pass finds the offender, if there is one: a call for each of 100,000 names would take most of a second.
         select n.name into v_name
         from unnest(p_namespaces) as n (name)
-        where n.name is null or char_length(n.name) > 256 or n.name !~ '^[a-z]+:[A-Za-z0-9_:.\-]+$'
+        where n.name is null or char_length(n.name) > 256 or n.name !~ '^[a-z]+:[A-Za-z0-9_:.-]+$'
         limit 1;
         if found then
             perform _check_namespace('namespaces', v_name);

@@ -3,7 +3,7 @@ returns text
 language sql immutable strict parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
-    select lower(regexp_replace(normalize(_trim(p_content), nfc), '\s+', ' ', 'g'))
+    select lower(regexp_replace(normalize(_trim(p_content), nfc), e'\\s+', ' ', 'g'))
 $function$;
 
 comment on function memory_plugin._plain_text(text) is

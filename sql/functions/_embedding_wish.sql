@@ -79,7 +79,7 @@ begin
         raise exception using errcode = 'MP001', message = 'text_prefix and query_prefix must be at most 1000 characters';
     end if;
     if v_wish.api_key is not null and v_wish.url ~ '^http://'
-        and v_wish.url !~ '^http://(localhost|127\.[0-9.]+|\[::1\])[:/]'
+        and v_wish.url !~ '^http://(localhost|127[.][0-9.]+|[[]::1[]])[:/]'
     then
         raise warning 'the key goes over the network unencrypted: url is http://';
     end if;

@@ -153,7 +153,7 @@ begin
 exception
     when untranslatable_character or invalid_text_representation then
         raise exception using errcode = 'MP001',
-            message = format('%s must not contain \u0000 or a lone surrogate', p_field);
+            message = format(e'%s must not contain \\u0000 or a lone surrogate', p_field);
     when numeric_value_out_of_range or program_limit_exceeded then
         raise exception using errcode = 'MP001', message = format('%s holds a value that is too large', p_field);
 end
@@ -181,7 +181,7 @@ begin
             hint = 'Like 2030-01-31T12:00:00Z.';
     end if;
     -- Postgres reads a time of at most 128 characters, and an offset of less than 16 hours.
-    v_text := regexp_replace(v_text, '([.][0-9]{9})[0-9]+', '\1');
+    v_text := regexp_replace(v_text, '([.][0-9]{9})[0-9]+', e'\\1');
     v_offset := substring(v_text from '[+-][0-9]{2}:[0-9]{2}$');
     if v_offset is null then
         v_time := v_text::timestamptz;

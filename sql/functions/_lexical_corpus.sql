@@ -262,7 +262,7 @@ language plpgsql immutable strict parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 begin
-    return regexp_replace(p_query::text, '<(-|\d+)>', '&', 'g')::tsquery;
+    return regexp_replace(p_query::text, e'<(-|\\d+)>', '&', 'g')::tsquery;
 end
 $function$;
 

@@ -4,7 +4,7 @@ language plpgsql immutable strict parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 begin
-    return '%' || replace(replace(replace(p_text, '\', '\\'), '%', '\%'), '_', '\_') || '%';
+    return '%' || replace(replace(replace(p_text, e'\\', e'\\\\'), '%', e'\\%'), '_', e'\\_') || '%';
 end
 $function$;
 
@@ -16,9 +16,9 @@ language plpgsql immutable strict parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 begin
-    return case when p_text ~ '^[[:alnum:]_]' and left(p_text, 1) !~ p_unspaced then '\y' else '' end
-        || regexp_replace(p_text, '([][(){}.*+?^$|\\])', '\\\1', 'g')
-        || case when p_text ~ '[[:alnum:]_]$' and right(p_text, 1) !~ p_unspaced then '\y' else '' end;
+    return case when p_text ~ '^[[:alnum:]_]' and left(p_text, 1) !~ p_unspaced then e'\\y' else '' end
+        || regexp_replace(p_text, e'([][(){}.*+?^$|\\\\])', e'\\\\\\1', 'g')
+        || case when p_text ~ '[[:alnum:]_]$' and right(p_text, 1) !~ p_unspaced then e'\\y' else '' end;
 end
 $function$;
 
@@ -49,7 +49,7 @@ declare
     v_text text := translate(
         case
             when char_length(p_query) <= _lexical_reads() then p_query
-            else regexp_replace(left(p_query, _lexical_reads()), '(\s)\S*$', '\1')
+            else regexp_replace(left(p_query, _lexical_reads()), e'(\\s)\\S*$', e'\\1')
         end,
         '“”„«»', '""""""'
     );
@@ -62,7 +62,7 @@ declare
     v_tsquery tsquery;
     -- Scripts without spaces between words: Thai, Lao, Burmese, Khmer, kana, Han, Hangul.
     v_run constant text :=
-        '[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]+';
+        e'[\\u0e00-\\u0eff\\u1000-\\u109f\\u1780-\\u17ff\\u3040-\\u30ff\\u3400-\\u4dbf\\u4e00-\\u9fff\\uac00-\\ud7af\\uf900-\\ufaff]+';
     v_spaced boolean :=
         octet_length(v_text) = char_length(v_text) or getdatabaseencoding() <> 'UTF8' or v_text !~ v_run;
 begin
@@ -72,12 +72,12 @@ begin
 
     if v_text ~ '["-]' then
         -- What is excluded goes; a phrase stays, whatever stands in it.
-        v_words := regexp_replace(v_text, '("[^"]+")|(^|\s)-(?:"[^"]+"|[^\s\d"[:punct:]][^\s"]*)', '\1\2 ', 'g');
+        v_words := regexp_replace(v_text, e'("[^"]+")|(^|\\s)-(?:"[^"]+"|[^\\s\\d"[:punct:]][^\\s"]*)', e'\\1\\2 ', 'g');
         v_around := regexp_replace(v_words, '"[^"]+"', ' ', 'g');
         -- A minus counts only before a word or a phrase: well-known, -5 and a dash between spaces exclude nothing.
         for v_part in
             select m.part from regexp_matches(
-                v_text, '(?:(?:^|\s)(-))?(?:"([^"]+)"|(?<=\s-|^-)([^\s\d"[:punct:]][^\s"]*))', 'g'
+                v_text, e'(?:(?:^|\\s)(-))?(?:"([^"]+)"|(?<=\\s-|^-)([^\\s\\d"[:punct:]][^\\s"]*))', 'g'
             ) as m (part)
         loop
             v_phrase := coalesce(v_part[2], v_part[3]);
@@ -117,7 +117,7 @@ begin
     if p_alone and v_plan.terms = '{}' and v_plan.grams is null then
         -- Stop words and symbols only: as they stand.
         select array_agg(distinct w.word) into v_plan.grams
-        from regexp_split_to_table(lower(v_words), '[\s"]+') as w (word)
+        from regexp_split_to_table(lower(v_words), e'[\\s"]+') as w (word)
         where w.word <> '';
     end if;
     v_plan.grams := coalesce(v_plan.grams, '{}');

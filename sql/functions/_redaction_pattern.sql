@@ -12,20 +12,20 @@ begin
     while v_rest <> '' loop
         v_item := regexp_match(
             v_rest,
-            '^(\[\^?(?:\\[]!-/:-@\\^_`{-~[]|\\[dws]|[^]\\[[:cntrl:]])+\]|\\[dws]|\\[]!-/:-@\\^_`{-~[]|[^][\\(){}*+?|.^$[:cntrl:]])'
-            '([*+?]|\{[0-9]{1,3}(?:,[0-9]{0,3})?\})?'
+            e'^(\\[\\^?(?:\\\\[]!-/:-@\\\\^_`{-~[]|\\\\[dws]|[^]\\\\[[:cntrl:]])+\\]|\\\\[dws]|\\\\[]!-/:-@\\\\^_`{-~[]|[^][\\\\(){}*+?|.^$[:cntrl:]])'
+            '([*+?]|[{][0-9]{1,3}(?:,[0-9]{0,3})?[}])?'
         );
         if v_item is null then
             raise exception using errcode = 'MP001',
                 message = format('pattern cannot be read from here: %s', left(v_rest, 20)),
-                hint = 'Characters, signs escaped with \, classes such as [A-Z0-9_-], \d, \w and \s, each with ?, *, +, {m} or '
+                hint = e'Characters, signs escaped with \\, classes such as [A-Z0-9_-], \\d, \\w and \\s, each with ?, *, +, {m} or '
                 '{m,n} behind it. No groups, no alternatives, no dot: give each alternative a row of its own.';
         end if;
         v_rest := substr(v_rest, length(v_item[1]) + length(coalesce(v_item[2], '')) + 1);
-        v_count := regexp_match(v_item[2], '^\{([0-9]+)(,?)([0-9]*)\}$');
-        literal := case when v_item[1] !~ '^(\[|\\[dws])' then right(v_item[1], 1) end;
+        v_count := regexp_match(v_item[2], e'^\\{([0-9]+)(,?)([0-9]*)\\}$');
+        literal := case when v_item[1] !~ e'^(\\[|\\\\[dws])' then right(v_item[1], 1) end;
         class := v_item[1];
-        if class ~ '\\[dws]-[^]]|-\\[dws]' then
+        if class ~ e'\\\\[dws]-[^]]|-\\\\[dws]' then
             raise exception using errcode = 'MP001', message = format('pattern contains an invalid range: %s', class);
         end if;
         fewest := case
@@ -103,7 +103,7 @@ begin
         new.expression := new.expression
             || case
                 when v_item.fewest is distinct from v_item.most and not v_item.final
-                    then '(?=(' || v_item_expression || '))(?:\' || v_variable || ')'
+                    then '(?=(' || v_item_expression || e'))(?:\\' || v_variable || ')'
                 else v_item_expression
             end;
     end loop;
@@ -111,7 +111,7 @@ begin
         raise exception using errcode = 'MP001',
             message = 'pattern must have at most 4 parts of varying length, and ask for at most 255 characters';
     end if;
-    if char_length(new.needle) < 2 and new.needle !~ '^[!-/:-@\\^_`{-~[]$' and new.needle <> ']' then
+    if char_length(new.needle) < 2 and new.needle !~ e'^[!-/:-@\\\\^_`{-~[]$' and new.needle <> ']' then
         raise exception using errcode = 'MP001',
             message = 'pattern must hold two plain characters together, or a sign, before its first part of varying length',
             hint = 'Good: EMP-[0-9]{6}, [0-9]{3}-[0-9]{2}-[0-9]{4}. Not: [A-Z]+-[0-9]+.';

@@ -9,9 +9,9 @@ begin
     -- No message shows a url that breaks a rule: it may hold a secret.
     if p_url is null or char_length(p_url) > 2000
         or p_url !~ (
-            '^https?://([A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?|\[[0-9A-Fa-f:.]+\])' || '(:[0-9]{1,5})?(/[!-~]*)?$'
+            '^https?://([A-Za-z0-9_-]{1,63}([.][A-Za-z0-9_-]{1,63})*[.]?|[[][0-9A-Fa-f:.]+[]])' || '(:[0-9]{1,5})?(/[!-~]*)?$'
         )
-        or p_url ~ '[#@\\"<>]'
+        or p_url ~ e'[#@\\\\"<>]'
     then
         raise exception using errcode = 'MP001',
             message = 'url must be http:// or https://, a host, and a path, without user, password or fragment';

@@ -13,9 +13,9 @@ begin
         raise exception using errcode = 'MP001',
             message = format('%s must be at most 256 characters', p_field);
     end if;
-    if p_name !~ '^[a-z]+:[A-Za-z0-9_:.\-]+$' then
+    if p_name !~ '^[a-z]+:[A-Za-z0-9_:.-]+$' then
         raise exception using errcode = 'MP001',
-            message = format('%s must match ^[a-z]+:[A-Za-z0-9_:.\-]+$', p_field),
+            message = format(e'%s must match ^[a-z]+:[A-Za-z0-9_:.\\-]+$', p_field),
             hint = 'A kind, a colon, a name: workspace:4f2a, team:payments.';
     end if;
 end

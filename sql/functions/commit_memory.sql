@@ -30,7 +30,7 @@ begin
         v_embedding := _check_embedding(commit_memory.embedding);
     end if;
     -- Each of these functions is there to say what is wrong: calling it for what is right takes as long as an index.
-    if commit_memory.namespace ~ '^[a-z]+:[A-Za-z0-9_:.\-]+$' is not true or char_length(commit_memory.namespace) > 256 then
+    if commit_memory.namespace ~ '^[a-z]+:[A-Za-z0-9_:.-]+$' is not true or char_length(commit_memory.namespace) > 256 then
         perform _check_namespace('namespace', commit_memory.namespace);
     end if;
     if commit_memory.kind in ('fact', 'summary', 'checkpoint') is not true then

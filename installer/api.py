@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from psycopg import IsolationLevel, errors
 
 from memory_plugin import __version__
-from memory_plugin.installer import apply, discover, plpython, sources, verify, waiting
+from memory_plugin.installer import apply, discover, foreign_code, plpython, sources, verify, waiting
 from memory_plugin.installer import plan as planning
 from memory_plugin.installer.connect import open_connection
 from memory_plugin.installer.discover import Facts
@@ -148,12 +148,14 @@ def status(settings: Settings) -> Status:
     with waiting.reading(settings, "status") as connection:
         facts = discover.facts(connection)
         public = discover.earlier_in_public(connection)
-    plan: Plan | None = None
-    problem: InstallError | None = None
-    try:
-        plan = planning.make(facts, source, settings, plpython.names())
-    except InstallError as error:
-        problem = error
+        plan: Plan | None = None
+        problem: InstallError | None = None
+        try:
+            made = planning.make(facts, source, settings, plpython.names())
+            foreign_code.refuse(connection, facts, source, made)
+            plan = made
+        except InstallError as error:
+            problem = error
     warnings = (*(plan.warnings if plan else ()), *planning.public_warnings(public, discover.COUNT_LIMIT))
     return Status(facts=facts, plan=plan, problem=problem, warnings=warnings, earlier_in_public=public)
 

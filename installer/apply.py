@@ -16,6 +16,7 @@ from memory_plugin.installer import (
     access,
     catalog,
     discover,
+    foreign_code,
     functions,
     inventory,
     plpython,
@@ -113,7 +114,9 @@ class Apply:
         """Return the plan for the database as it is now."""
         with waiting.naming(self._connection, self._settings, "looking at the database"):
             facts = discover.facts(self._connection)
-        return planning.make(facts, self._source, self._settings, self._plpython_names)
+            plan = planning.make(facts, self._source, self._settings, self._plpython_names)
+            foreign_code.refuse(self._connection, facts, self._source, plan)
+        return plan
 
     def _adopt(self, plan: Plan) -> None:
         """Record what an earlier program did, changing none of it.

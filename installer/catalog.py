@@ -52,6 +52,7 @@ select
             pg_catalog.json_build_object(
                 'name', a.attname,
                 'type', t.typname,
+                'builtin', t.typnamespace = 'pg_catalog'::regnamespace,
                 'not_null', a.attnotnull,
                 'generated', case when a.attgenerated <> '' then pg_catalog.pg_get_expr(d.adbin, d.adrelid) end
             )
@@ -118,7 +119,7 @@ order by t.typname
 
 LEDGER = """
 select name, sha256, program_version, applied_at::text as applied_at, applied_by, adopted
-from memory_plugin.schema_migrations
+from only memory_plugin.schema_migrations
 order by name collate "C"
 """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from memory_plugin.installer import catalog
@@ -13,6 +13,11 @@ SCHEMA = "memory_plugin"
 LEDGER = "schema_migrations"
 TABLES = ("memory_namespaces", "memory_records")
 COUNT_LIMIT = 100_000
+_LEDGER_TYPES = {
+    **dict.fromkeys(("name", "sha256", "program_version", "applied_by"), "text"),
+    "applied_at": "timestamptz",
+    "adopted": "bool",
+}
 _CONFIG = re.compile(r"to_tsvector\('(?P<name>(?:[^']|'')+)'::(?:pg_catalog\.)?regconfig")
 
 
@@ -50,6 +55,8 @@ class Column:
 
     name: str
     type: str
+    builtin: bool
+    """The type is the server's own, and not another of that name."""
     not_null: bool
     generated: str | None
     """The expression of a stored generated column."""
@@ -161,9 +168,10 @@ def earlier_in_public(connection: Connection) -> tuple[tuple[str, int | None], .
 
 def _ledger(connection: Connection, tables: tuple[Table, ...]) -> tuple[LedgerRow, ...] | None:
     """Read the ledger; a role that may not is told so by the server (42501)."""
-    ledger = next((table for table in tables if table.name == LEDGER), None)
-    # Other programs call theirs the same.
-    if ledger is None or any(ledger.column(field.name) is None for field in fields(LedgerRow)):
+    ledger = next((table for table in tables if table.name == LEDGER and table.kind == "r"), None)
+    # Other programs call theirs the same. And to read a column of somebody's own type may be to run his functions.
+    found = {} if ledger is None else {column.name: column.type for column in ledger.columns if column.builtin}
+    if not found.items() >= _LEDGER_TYPES.items():
         return None
     return tuple(LedgerRow(**row) for row in _all(connection, catalog.LEDGER))
 

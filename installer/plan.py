@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,6 +34,8 @@ ITERATIVE_VECTOR = "0.8.0"
 DEFAULT_DIMENSIONS = 1536
 DEFAULT_TEXT_SEARCH_CONFIG = "english"
 BOOTSTRAP = "000_schema_bootstrap"
+# Names that the database gives are written into SQL between quotes and between $function$.
+_ENDS_A_LITERAL = re.compile(r"['$\\]")
 FIRST_SHAPE = "001_memory_v2"
 
 
@@ -181,7 +184,11 @@ def require_store(facts: Facts) -> None:
 
 def _check_schema(facts: Facts) -> None:
     """Refuse a schema without any of our tables that holds something."""
-    if facts.ledger is not None or not facts.schema_exists or any(facts.table(name) for name in TABLES):
+    if facts.ledger is not None or not facts.schema_exists:
+        return
+    if any(facts.table(name) for name in TABLES):
+        if facts.table(LEDGER) is not None:
+            raise ForeignSchemaError(f"its table {LEDGER} has not the columns of ours")
         return
     strangers = [*(table.name for table in facts.tables), *facts.functions, *facts.types]
     if strangers:
@@ -230,6 +237,11 @@ def _check_rights(facts: Facts, changes: Sequence[Migration]) -> None:
 def _check_vector(facts: Facts) -> tuple[str, ...]:
     """Refuse a pgvector that is absent, too old or out of reach; return warnings."""
     vector = facts.vector
+    if vector.schema is not None and _ENDS_A_LITERAL.search(vector.schema):
+        raise BadSettingError(
+            f"pgvector is in the schema {vector.schema}, which has a quote, a $ or a backslash in its name",
+            hint="have its owner rename it: alter schema ... rename to ...",
+        )
     package = f"postgresql-{facts.major}-pgvector"
     if vector.installed is None:
         if vector.available is None:
@@ -278,6 +290,11 @@ def _text_search_config(facts: Facts, wanted: str | None) -> str:
     """Return the store's text search configuration, or the wanted one for a fresh store."""
     name = wanted.removeprefix("pg_catalog.") if wanted else None
     if facts.text_search_config is not None:
+        if _ENDS_A_LITERAL.search(facts.text_search_config):
+            raise ForeignSchemaError(
+                "its text search configuration has a quote, a $ or a backslash in its name",
+                hint="have its owner rename it: alter text search configuration ... rename to ...",
+            )
         if name is not None and name != facts.text_search_config:
             raise BadSettingError(
                 f"the store holds text search configuration {facts.text_search_config}, and {name} was asked for",

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from psycopg import sql
+
 from memory_plugin.installer import access_check, catalog, inventory
 from memory_plugin.installer.connect import Connection
 from memory_plugin.installer.discover import TABLES, Facts
@@ -153,7 +155,9 @@ def _indexes(facts: Facts, wanted: Inventory) -> Iterator[Difference]:
     for name in sorted(wanted.indexes - set(facts.indexes)):
         yield Difference(f"index {name} is missing")
     for name in facts.invalid_indexes:
-        advice = _INSTALL if name in wanted.indexes else f"drop index concurrently memory_plugin.{name}"
+        # Whoever made it chose the name, and the operator runs what is printed.
+        quoted = sql.Identifier("memory_plugin", name).as_string()
+        advice = _INSTALL if name in wanted.indexes else f"drop index concurrently {quoted}"
         yield Difference(f"index {name} is unfinished (invalid)", advice)
 
 

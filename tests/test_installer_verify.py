@@ -434,3 +434,14 @@ def test_what_only_a_backup_brings_back_is_said_to(database: str) -> None:
         api.verify_store(settings_for(database)).require()
     assert "restore a backup" in caught.value.line
     assert "run memory-plugin install" not in caught.value.line
+
+
+@pytest.mark.servers("any")
+def test_the_statement_that_drops_an_unfinished_index_drops_no_more_than_that(database: str) -> None:
+    name = 'x; drop table memory_plugin.settings; --"'
+    quoted = name.replace('"', '""')
+    rows(database, f'create index "{quoted}" on memory_plugin.memory_records (kind)')
+    rows(database, f"update pg_index set indisvalid = false where indexrelid = 'memory_plugin.\"{quoted}\"'::regclass")
+    (advice,) = api.verify_store(settings_for(database)).advice
+    rows(database, advice)
+    assert api.verify_store(settings_for(database)).differences == ()

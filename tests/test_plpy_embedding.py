@@ -220,6 +220,37 @@ def test_a_key_is_masked_also_where_the_words_are_cut_in_its_middle(service: Emb
         assert len(problem) <= embedding.PROBLEM_CHARACTERS
 
 
+def test_of_a_cut_off_key_no_more_is_masked_than_stands_there(service: EmbeddingService) -> None:
+    service.behaviour = services.body(json.dumps({"error": f"{KEY[:10]}, so no"}).encode(), 400)
+    assert asked(endpoint(service)).problem == "HTTP 400: [key], so no"
+
+
+def test_without_a_key_nothing_is_masked(service: EmbeddingService) -> None:
+    service.key = None
+    service.behaviour = services.status(413)
+    assert asked(endpoint(service), api_key=None).problem == "HTTP 413: so it is"
+
+
+@pytest.mark.parametrize("found", [{"error": "so"}, {"message": "so"}, {"detail": "so"}, {"error": {"message": "so"}}])
+def test_the_reason_of_a_refusal_is_found_under_each_of_its_usual_names(
+    service: EmbeddingService, found: dict[str, Any]
+) -> None:
+    service.behaviour = services.body(json.dumps(found).encode(), 400)
+    assert asked(endpoint(service)).problem == "HTTP 400: so"
+
+
+@pytest.mark.parametrize(("wanted", "sent"), [(True, {"dimensions": DIMENSIONS}), (False, {})])
+def test_dimensions_are_sent_only_where_that_is_wanted(wanted: bool, sent: dict[str, int]) -> None:
+    bodies: list[dict[str, Any]] = []
+
+    def sees(_url: str, _headers: object, body: bytes, *_: object) -> tuple[int, dict[str, str], bytes]:
+        bodies.append(json.loads(body))
+        return 500, {}, b""
+
+    embedding.ask(provider("", send_dimensions=wanted), ["a"], 1.0, sees, lambda: None, {})
+    assert bodies == [{"model": "bag", "input": ["a"], **sent}]
+
+
 @pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example", "-.-"])
 def test_a_name_that_is_none_is_the_providers_fault(host: str) -> None:
     known: dict[Any, Any] = {}

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -257,6 +258,53 @@ def test_a_name_that_is_none_is_the_providers_fault(host: str) -> None:
     for _ in range(2):
         answer = embedding.ask(provider(f"http://{host}/v1/embeddings"), ["a"], 5.0, post, lambda: None, known)
         assert (answer.scope, answer.problem) == ("provider", "the host's name is not known")
+
+
+@pytest.mark.parametrize(
+    ("url", "target", "host"),
+    [
+        ("http://one.example", "/", "one.example"),
+        ("http://one.example/v1/embeddings?api-version=2", "/v1/embeddings?api-version=2", "one.example"),
+        ("http://one.example:8080/a", "/a", "one.example:8080"),
+        ("http://[::1]/a", "/a", "[::1]"),
+        ("http://[::1]:8080/a", "/a", "[::1]:8080"),
+    ],
+)
+def test_a_request_asks_for_the_path_and_query_of_the_url_and_names_its_host(url: str, target: str, host: str) -> None:
+    heads: list[str] = []
+
+    def listen(connection: socket.socket) -> None:
+        heads.append(connection.recv(65536).decode().partition("\r\nContent-Length")[0])
+
+    with raw_server(listen) as served:
+        listening = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", urlsplit(served).port))
+        parts = urlsplit(url)
+        known = {(parts.hostname, parts.port or 80): ([listening], time.monotonic(), None, None)}
+        answer = embedding.ask(provider(url), ["a"], 1.0, post, lambda: None, known)
+    assert answer.scope == "lost"
+    assert heads == [f"POST {target} HTTP/1.1\r\nHost: {host}"]
+
+
+def test_a_name_that_is_long_in_being_resolved_is_left_at_the_deadline_and_asked_for_once(
+    service: EmbeddingService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve, resolved, looked = socket.getaddrinfo, threading.Event(), []
+
+    def slow(*name: Any, **more: Any) -> Any:
+        looked.append(name)
+        assert resolved.wait(20)
+        return resolve(*name, **more)
+
+    monkeypatch.setattr(http_post.socket, "getaddrinfo", slow)
+    known: dict[Any, Any] = {}
+    row = provider(endpoint(service))
+    for _ in range(2):
+        answer = embedding.ask(row, ["a"], 0.05, post, lambda: None, known)
+        assert (answer.scope, answer.problem) == ("provider", "the host's name was not resolved in time")
+    resolved.set()
+    for _ in range(2):
+        assert embedding.ask(row, ["a"], 5.0, post, lambda: None, known).scope is None
+    assert len(looked) == 1
 
 
 def test_no_thread_to_be_had_is_a_failure_of_this_moment_alone(

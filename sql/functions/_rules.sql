@@ -126,9 +126,6 @@ as $function$
 declare
     v_norm double precision;
 begin
-    if p_embedding is null then
-        return null;
-    end if;
     if @extschema:vector@.vector_dims(p_embedding) <> @dimensions@ then
         raise exception using errcode = 'MP002',
             message = format('embedding must have %s dimensions, not %s', @dimensions@, @extschema:vector@.vector_dims(p_embedding)),

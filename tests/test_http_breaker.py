@@ -6,7 +6,8 @@ from time import monotonic
 
 import pytest
 
-from memory_plugin.thin_api.breaker import IN_A_ROW, Breaker
+from memory_plugin.thin_api import breaker as breaker_module
+from memory_plugin.thin_api.breaker import IN_A_ROW, PROBE_EVERY, Breaker
 from memory_plugin.thin_api.calls import Calls
 from memory_plugin.thin_api.errors import RefusedError
 from memory_plugin.thin_api.pool import ExhaustedError, FullError, Pool, SentAwayError
@@ -65,3 +66,18 @@ def test_a_wait_during_which_others_were_answered_was_not_in_vain() -> None:
     assert breaker.open
     breaker.success()
     assert not breaker.open
+
+
+def test_while_it_is_open_one_request_goes_through_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(breaker_module, "monotonic", lambda: now)
+    breaker = Breaker()
+    for _ in range(IN_A_ROW):
+        assert breaker.admit()
+        breaker.failure(now)
+    for _ in range(2):
+        assert not breaker.admit()
+        now += PROBE_EVERY
+        assert [breaker.admit() for _ in range(3)] == [True, False, False]
+    breaker.success()
+    assert [breaker.admit() for _ in range(3)] == [True] * 3

@@ -53,6 +53,46 @@ def test_a_wrong_argument_is_refused_by_name(conn: psycopg.Connection[Any], call
     assert kept.fetchone() == ({"a": 1}, None)
 
 
+EXPIRING = {
+    "upsert_namespace": "upsert_namespace(%s, 'team', expires_at => %s)",
+    "patch_namespace": "patch_namespace(%s, expires_at => %s)",
+    "commit_memory": "commit_memory(%s, 'x', expires_at => %s)",
+}
+
+
+@pytest.mark.parametrize("function", EXPIRING)
+@pytest.mark.parametrize("time", ["-infinity", "0001-12-31 23:59:59+00 BC", "10000-01-01 00:00:00+00"])
+def test_an_expiry_that_no_client_can_read_is_refused(
+    module_database: str, namespace: str, function: str, time: str
+) -> None:
+    with psycopg.connect(module_database, autocommit=True) as conn:
+        conn.execute("select memory_plugin.upsert_namespace(%s, 'team')", [namespace])
+        with pytest.raises(psycopg.Error) as caught:
+            conn.execute(f"select memory_plugin.{EXPIRING[function]}".encode(), [namespace, time])
+    assert caught.value.sqlstate == "MP001"
+    assert caught.value.diag.message_primary == "expires_at must lie between the years 1 and 9999"
+
+
+@pytest.mark.parametrize("function", EXPIRING)
+@pytest.mark.parametrize(
+    ("time", "kept"),
+    [
+        ("infinity", None),
+        ("0001-01-01 00:00:00+00", "0001-01-01T00:00:00.000000Z"),
+        ("9999-12-31 23:59:59.999999+00", "9999-12-31T23:59:59.999999Z"),
+    ],
+)
+def test_an_expiry_may_be_the_first_or_the_last_moment_that_can_be_written_or_never(
+    module_database: str, namespace: str, function: str, time: str, kept: str | None
+) -> None:
+    column = {"commit_memory": "memory_records where namespace"}.get(function, "memory_namespaces where name")
+    with psycopg.connect(module_database, autocommit=True) as conn:
+        conn.execute("select memory_plugin.upsert_namespace(%s, 'team', expires_at => '2999-01-01')", [namespace])
+        conn.execute(f"select memory_plugin.{EXPIRING[function]}".encode(), [namespace, time])
+        stored = f"select memory_plugin._rfc3339(expires_at) from memory_plugin.{column} = %s"
+        assert conn.execute(stored.encode(), [namespace]).fetchone() == (kept,)
+
+
 def words(count: int) -> str:
     """Return so many different words of a few letters."""
     return " ".join(f"q{number:x}z" for number in range(count))

@@ -88,6 +88,10 @@ EXPLICIT = {
         "postgres://h/d?statement_timeout=5000&search_path=x",
         "-c statement_timeout=5000 -c search_path=x",
     ),
+    "settings of the server beside options": (
+        "postgres://h/d?lock_timeout=7&options=-c%20jit%3Doff&statement_timeout=5000",
+        "-c jit=off -c statement_timeout=5000 -c lock_timeout=7",
+    ),
     "key=value": ("host=h search_path=x options='-c jit=off'", "-c jit=off -c search_path=x"),
 }
 
@@ -98,7 +102,9 @@ REFUSED = {
     "several": ("postgres://u:sEcret@h/db?pool_size=5&channel=x", "channel, pool_size"),
     "a parameter of another in key=value": ("host=h sslmod=x password=sEcret", "sslmod"),
     "bare IPv6": ("postgres://u:sEcret@::1/db", "brackets"),
-    "open bracket": ("postgres://u:sEcret@[::1/db", "bracket"),
+    "open bracket": ("postgres://u:sEcret@[::1/db", "closing bracket"),
+    "text behind a bracket": ("postgres://u:sEcret@[::1]sEcret:5432/db", "closing bracket"),
+    "blank in the host": ("postgres://u:p@sEcret h/db", "a character in the host"),
     "/ in the password": ("postgres://u:sEcret/sEcret@h/db", "port"),
     "a port out of range": ("postgres://u:sEcret@h:70000/db", "port"),
     "% that encodes nothing": ("postgres://u:sEcret%zz@h/db", "%25"),
@@ -108,6 +114,8 @@ REFUSED = {
     "unclosed quote": ("host=h password='sEcret", "key=value"),
     "blank in an unquoted value": ("host=h password=my sEcret", "key=value"),
     "control character": ("postgres://u:sEcret@h/db\x01", "control character"),
+    "what libpq takes in another form": ("postgres://u:sEcret@h/db?ssl=sEcret", "not a valid connection string"),
+    "what libpq takes in a URL": ("host=h ssl=true password=sEcret", "not a valid connection string"),
     "an unknown keyword from a password": ("postgres://h/db?sEcret%2F=1", "libpq does not know: ***"),
 }
 

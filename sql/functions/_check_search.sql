@@ -61,8 +61,9 @@ begin
     if p_diversity not between 0 and 1 then
         raise exception using errcode = 'MP001', message = 'diversity must be between 0 and 1';
     end if;
+    -- One that is left out is above 0: then the sum is null, and refuses nothing.
     if p_lexical_weight not between 0 and 1e6 or p_semantic_weight not between 0 and 1e6
-        or coalesce(p_lexical_weight, 0.5) + coalesce(p_semantic_weight, 0.5) <= 0
+        or p_lexical_weight + p_semantic_weight <= 0
     then
         raise exception using errcode = 'MP001',
             message = 'weights must be numbers from 0 to 1e6, at least one of them above 0',

@@ -77,11 +77,64 @@ def test_the_environment_is_read_in_the_order_of_its_names() -> None:
     assert (found.host, found.port, found.max_body, found.pool_size) == ("127.0.0.1", 9100, 1024 * 1024, 8)
 
 
-@pytest.mark.parametrize("name", ["MEMORY_PLUGIN_MAX_BODY", "MEMORY_PLUGIN_POOL_SIZE"])
-@pytest.mark.parametrize("value", ["0", "-1", "1.5", "x", "1e3", "9" * 12])
+# What reads it, its default, and its bounds.
+NUMBERS = {
+    "MEMORY_PLUGIN_MAX_BODY": ("max_body", 1024 * 1024, 1, 256 * 1024 * 1024),
+    "MEMORY_PLUGIN_POOL_SIZE": ("pool_size", 8, 1, 32),
+    "MEMORY_PLUGIN_SWEEP_SECONDS": ("sweep_seconds", 30, 0, 86400),
+    "MEMORY_PLUGIN_EMBED_SECONDS": ("embed_seconds", 5, 0, 86400),
+}
+
+
+def test_every_setting_is_read_and_an_empty_one_is_as_if_absent() -> None:
+    given = {
+        "MEMORY_PLUGIN_DATABASE_URL": "dbname=x",
+        "MEMORY_PLUGIN_LISTEN_ADDR": "h:1",
+        "MEMORY_PLUGIN_LOG": "json",
+        "MEMORY_PLUGIN_TOKEN": "t" * 16,
+        "MEMORY_PLUGIN_RUN_ID": "a1",
+        **{name: str(most) for name, (_, _, _, most) in NUMBERS.items()},
+    }
+    found = from_env(given)
+    assert (found.host, found.port, found.log_format, found.token, found.run) == ("h", 1, "json", "t" * 16, "a1")
+    assert {name: getattr(found, field) for name, (field, *_) in NUMBERS.items()} == {
+        name: most for name, (_, _, _, most) in NUMBERS.items()
+    }
+    absent = {"MEMORY_PLUGIN_DATABASE_URL": "dbname=x"}
+    assert from_env({**dict.fromkeys(given, ""), **absent}) == from_env(absent)
+
+
+def test_without_a_database_the_variables_that_name_one_are_named() -> None:
+    with pytest.raises(SettingsError, match="set MEMORY_PLUGIN_DATABASE_URL or DATABASE_URL"):
+        from_env({"DATABASE_URL": ""})
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_lies_between_its_bounds(name: str) -> None:
+    field, default, least, most = NUMBERS[name]
+    base = {"DATABASE_URL": "dbname=x"}
+    for given, number in (("", default), (str(least), least), (str(most), most)):
+        assert getattr(from_env({**base, name: given}), field) == number
+    for given in (str(least - 1), str(most + 1)):
+        with pytest.raises(SettingsError, match=f"{name} must be a whole number from {least} to {most}"):
+            from_env({**base, name: given})
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("value", ["-1", "1.5", "x", "1e3", "9" * 12, "9" * 13])
 def test_a_number_out_of_range_is_refused_by_name(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=name):
         from_env({"DATABASE_URL": "dbname=x", name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("LOG", "xml"), ("TOKEN", "t" * 15), ("TOKEN", "t" * 513), ("TOKEN", "t" * 16 + " "), ("RUN_ID", "a" * 65)]
+    + [("RUN_ID", "a-b")],
+)
+def test_a_word_that_breaks_its_rule_is_refused_by_name(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=f"MEMORY_PLUGIN_{name} must be"):
+        from_env({"DATABASE_URL": "dbname=x", f"MEMORY_PLUGIN_{name}": value})
 
 
 def test_neither_the_settings_nor_their_description_show_a_password() -> None:

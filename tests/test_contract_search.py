@@ -139,6 +139,16 @@ def test_operators_and_fragments_in_a_query_are_only_text(contract: Contract, qu
     assert contract.found([name]) == ["spaces"]
 
 
+def test_of_a_long_query_the_first_4000_characters_are_read_to_their_last_whole_word(contract: Contract) -> None:
+    name = contract.name()
+    for content in ("zebra", "zebr"):
+        contract.commit(name, content)
+    query = "b " * 1997 + " zebra"
+    assert len(query) == 4000
+    assert contract.found([name], query=query) == ["zebra"]
+    assert contract.found([name], query=f"b{query}") == []
+
+
 @pytest.mark.parametrize("query", ["", "   ", None, "\t\n"])
 def test_a_blank_query_lists(contract: Contract, query: object) -> None:
     name = contract.name()

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from memory_plugin.thin_api import calls as calls_module
-from memory_plugin.thin_api.breaker import Breaker
+from memory_plugin.thin_api.breaker import IN_A_ROW, Breaker
 from memory_plugin.thin_api.calls import ATTEMPTS, Calls
 from memory_plugin.thin_api.errors import RefusedError, SqlError
 from memory_plugin.thin_api.pool import Pool
@@ -93,6 +93,16 @@ def test_what_may_be_done_or_fails_each_time_is_a_503(
     assert (caught.value.status, caught.value.reason) == (503, reason)
     assert pool.given_back == given_back
     assert pool.errors == []
+
+
+def test_what_an_open_breaker_turns_away_asks_for_no_connection() -> None:
+    pool, breaker = Scripted(), Breaker()
+    for _ in range(IN_A_ROW):
+        breaker.failure(monotonic())
+    with pytest.raises(RefusedError) as caught:
+        Calls(pool, breaker).run(SEARCH, (b"{}",), monotonic())
+    assert (caught.value.status, caught.value.reason) == (503, "breaker")
+    assert pool.asked == []
 
 
 def test_a_connection_on_which_something_unforeseen_happened_is_not_used_again() -> None:

@@ -297,6 +297,32 @@ def test_a_number_of_absurd_size_is_refused_quickly(contract: Contract) -> None:
     assert refused(contract.search_body('{"namespaces": ["workspace:a"], "limit": 1e999999999}'), "limit")
 
 
+@pytest.mark.parametrize("value", ["1e301", "-1e301", "1e400", "1e-1000", "9" * 400])
+@pytest.mark.parametrize("field", ["min_score", "weights.lexical"])
+def test_a_number_beyond_double_precision_is_refused_by_field(contract: Contract, field: str, value: str) -> None:
+    outer, _, inner = field.partition(".")
+    given = f'{{"{inner}":{value}}}' if inner else value
+    answer = contract.search_body(f'{{"namespaces":["workspace:a"],"query":"a b","{outer}":{given}}}')
+    assert refused(answer, f"{field} is out of range")
+
+
+@pytest.mark.parametrize("value", ['"5"', "true", "[5]", "1.5"])
+@pytest.mark.parametrize("field", ["limit", "offset"])
+def test_a_count_that_is_none_is_asked_to_be_an_integer(contract: Contract, field: str, value: str) -> None:
+    answer = contract.search_body(f'{{"namespaces":["workspace:a"],"{field}":{value}}}')
+    assert refused(answer, f"{field} must be an integer")
+
+
+def test_a_null_is_as_if_absent_in_every_field_but_namespaces(contract: Contract) -> None:
+    name = contract.name()
+    contract.commit(name, "apple")
+    fields = ("query", "kinds", "limit", "embedding", "source", "created_after", "created_before", "min_score")
+    more = ("recency_half_life", "weights", "offset", "explain", "diversity")
+    assert contract.found([name], **dict.fromkeys((*fields, *more))) == ["apple"]
+    weights = {"lexical": None, "semantic": None, "neighbour": None}
+    assert contract.found([name], query="apple", weights=weights) == ["apple"]
+
+
 def test_filters_by_source_and_time_hold_in_every_mode(contract: Contract) -> None:
     name = contract.name()
     for source in ["agent", "runtime", "user"]:

@@ -12,7 +12,7 @@ from memory_plugin.thin_api import calls as calls_module
 from memory_plugin.thin_api.breaker import IN_A_ROW, Breaker
 from memory_plugin.thin_api.calls import ATTEMPTS, Calls
 from memory_plugin.thin_api.errors import RefusedError, SqlError
-from memory_plugin.thin_api.pool import Pool
+from memory_plugin.thin_api.pool import ExhaustedError, Pool
 from memory_plugin.thin_api.routes import COMMIT, HEALTH, SEARCH, Route
 from memory_plugin.thin_api.wire import ExpiredError, Link, LostError
 
@@ -93,6 +93,34 @@ def test_what_may_be_done_or_fails_each_time_is_a_503(
     assert (caught.value.status, caught.value.reason) == (503, reason)
     assert pool.given_back == given_back
     assert pool.errors == []
+
+
+class Crowded(Scripted):
+    """A pool in which nobody gets a connection, before a database that gives a sign of life, or gives none."""
+
+    def __init__(self, *, answers: bool) -> None:
+        super().__init__()
+        self.answers = answers
+        self.sent_away = 0
+
+    def acquire(self, deadline: float, *, first: bool = False) -> Link:
+        raise ExhaustedError
+
+    def alive(self, seconds: float) -> bool:
+        return self.answers
+
+    def release_waiters(self) -> None:
+        self.sent_away += 1
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_line_is_sent_away_once_the_database_gives_no_sign_of_life(answers: bool) -> None:
+    pool, breaker = Crowded(answers=answers), Breaker()
+    for _ in range(IN_A_ROW):
+        assert pool.sent_away == 0
+        with pytest.raises(RefusedError):
+            Calls(pool, breaker).run(SEARCH, (b"{}",), monotonic())
+    assert (breaker.open, pool.sent_away) == (not answers, 0 if answers else 1)
 
 
 def test_what_an_open_breaker_turns_away_asks_for_no_connection() -> None:

@@ -391,6 +391,20 @@ def test_what_was_said_around_the_best_counts_where_it_is_asked_to(contract: Con
     assert sorted(lifted[2:]) == [said[4], said[0]]
 
 
+def test_what_expired_or_is_pinned_stands_beside_nothing(contract: Contract) -> None:
+    name = contract.name()
+    for content in ("one before", "the apple", "one after"):
+        contract.commit(name, content)
+        contract.commit(name, f"gone {content}", expires_at="2020-01-01T00:00:00Z")
+        contract.commit(name, f"pinned {content.split()[0]}", pin=True)
+    memories = contract.search([name], query="apple", weights={"neighbour": 0.5}).body["memories"]
+    assert {memory["content"]: memory["score"] for memory in memories} == {
+        "the apple": pytest.approx(2 / 3),
+        "one before": pytest.approx(2 / 3 / 3, abs=1e-3),
+        "one after": pytest.approx(2 / 3 / 3, abs=1e-3),
+    }
+
+
 @pytest.mark.servers("any")
 def test_neighbours_of_copies_that_are_unlike_the_question_are_no_copies(contract: Contract) -> None:
     name = contract.name()

@@ -78,6 +78,60 @@ def test_an_old_pgvector_with_nothing_newer_on_the_server_names_the_package() ->
     assert "install a newer postgresql-16-pgvector" in error.hint
 
 
+def test_a_database_of_another_encoding_is_refused() -> None:
+    error = refused(replace(FACTS, encoding="LATIN1"))
+    assert (error.exit_code, "encoding LATIN1" in error.message, "UTF8" in error.hint) == (21, True, True)
+
+
+@pytest.mark.parametrize(
+    ("vector", "code", "words"),
+    [
+        (Extension("vector"), 12, "postgresql-16-pgvector"),
+        (Extension("vector", available="0.6.2", creatable=True), 13, "0.7"),
+        (Extension("vector", available="0.8.5", installed="0.6.2", schema="public", usable=True), 13, "run: alter"),
+        (Extension("vector", available="0.8.5", installed="0.8.5", schema="ext"), 22, "grant usage on schema ext"),
+    ],
+)
+def test_a_pgvector_that_cannot_be_used_is_refused_with_what_helps(vector: Extension, code: int, words: str) -> None:
+    error = refused(replace(FACTS, vector=vector))
+    assert error.exit_code == code
+    assert words in f"{error.message} {error.hint}"
+
+
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [
+        ("0.7.4", ["no iterative index scan", "upgrade to 0.8.4"]),
+        ("0.8.0", ["upgrade to 0.8.4"]),
+        ("0.8.3", ["upgrade to 0.8.4"]),
+        ("0.8.4", []),
+        ("0.8.10", []),
+    ],
+)
+def test_what_a_pgvector_gets_wrong_is_told_up_to_the_release_that_mends_it(version: str, words: list[str]) -> None:
+    told = plan.vector_warnings(version)
+    assert len(told) == len(words)
+    assert all(word in warning for word, warning in zip(words, told, strict=True))
+
+
+def test_a_schema_is_refused_where_it_may_not_be_created_or_filled() -> None:
+    assert refused(replace(FACTS, can_create_schema=False)).hint.endswith(
+        'create schema memory_plugin authorization "app"'
+    )
+    there = replace(FACTS, schema_exists=True, schema_usable=True, can_create_in_schema=True)
+    plan.make(there, sources.load(), SETTINGS)
+    for lacking in (replace(there, schema_usable=False), replace(there, can_create_in_schema=False)):
+        assert refused(lacking).hint == 'have a superuser run: alter schema memory_plugin owner to "app"'
+    with_types = replace(there, types=("color",))
+    assert "things that are not ours and no ledger: color" in refused(with_types).message
+
+
+def test_tables_of_an_earlier_boot_are_counted_as_far_as_they_were_looked_at() -> None:
+    assert plan.public_warnings([], 10) == ()
+    (told,) = plan.public_warnings([("a", None), ("b", 10), ("c", 11)], 10)
+    assert "left public.a (rows unknown) and public.b (10 rows) and public.c (more than 10 rows)" in told
+
+
 @pytest.mark.parametrize(
     ("earlier", "later"), [("0.8.0", "0.8.4"), ("0.8.9", "0.8.10"), ("", "0.0.1"), ("1.0", "1.0.1"), ("0.9rc1", "1")]
 )

@@ -30,6 +30,12 @@ ID = "'11111111-2222-3333-4444-555555555555'"
         ("search(array['team:a'], min_score => 'nan')", "min_score must be between -1e300 and 1e300", ""),
         ("forget_memory(null, 'team:a')", "id is required", ""),
         ("get_memory('team:a', null)", "id is required", ""),
+        ("get_memory('Team a', gen_random_uuid())", "namespace must match", "workspace:4f2a"),
+        ("get_memory(null, gen_random_uuid())", "namespace is required", ""),
+        ("find_duplicates('Team a')", "namespace must match", "workspace:4f2a"),
+        ("sweep(0)", "max_rows must be between 1 and 1000000", ""),
+        ("sweep(1000001)", "max_rows must be between 1 and 1000000", ""),
+        ("sweep(null)", "max_rows must be between 1 and 1000000", ""),
         (
             "patch_namespace('team:a', expires_at => '2100-01-01', clear_expires_at => true)",
             "expires_at must not be given with clear_expires_at",

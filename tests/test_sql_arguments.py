@@ -29,6 +29,7 @@ ID = "'11111111-2222-3333-4444-555555555555'"
         ("search(array['team:a'], min_score => '-infinity')", "min_score must be between -1e300 and 1e300", ""),
         ("search(array['team:a'], min_score => 'nan')", "min_score must be between -1e300 and 1e300", ""),
         ("forget_memory(null, 'team:a')", "id is required", ""),
+        ("forget_memory(gen_random_uuid(), 'Team a')", "requested_by_namespace must match", "workspace:4f2a"),
         ("get_memory('team:a', null)", "id is required", ""),
         ("get_memory('Team a', gen_random_uuid())", "namespace must match", "workspace:4f2a"),
         ("get_memory(null, gen_random_uuid())", "namespace is required", ""),

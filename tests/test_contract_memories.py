@@ -143,6 +143,15 @@ def test_a_body_that_postgres_cannot_hold_or_read_is_a_clean_400(contract: Contr
     assert contract.delete(name).status == 404
 
 
+@pytest.mark.parametrize("body", ["[]", "null", "1", '"x"'])
+def test_a_body_that_is_no_object_is_told_so_by_every_operation_that_takes_one(contract: Contract, body: str) -> None:
+    name = contract.name()
+    contract.put(name, {"kind": "team"})
+    forget = contract.door.call("forget", ABSENT, body=body)
+    for answer in (contract.patch(name, body), contract.commit_body(name, body), contract.search_body(body), forget):
+        assert refused(answer, "body must be a JSON object")
+
+
 def test_unknown_fields_are_ignored(contract: Contract) -> None:
     assert contract.commit(contract.name(), "x", colour="blue", nested={"a": [1]}).status == 201
 

@@ -117,8 +117,11 @@ def test_patch_changes_only_what_is_there_and_an_explicit_null_clears(contract: 
     assert patched.body["expires_at"].startswith("2999-01-31")
     assert patched.body["created_at"] == created["created_at"]
     assert patched.body["kind"] == "team"
-    assert "metadata" not in contract.patch(name, {"metadata": None}).body
-    assert "expires_at" not in contract.patch(name, {"expires_at": None, "metadata": {"b": 2}}).body
+    cleared = contract.patch(name, {"metadata": None})
+    assert cleared.status == 200
+    assert set(cleared.body) == {"name", "kind", "expires_at", "created_at"}
+    both = contract.patch(name, {"expires_at": None, "metadata": {"b": 2}}).body
+    assert both == {"name": name, "kind": "team", "metadata": {"b": 2}, "created_at": created["created_at"]}
 
 
 @pytest.mark.parametrize("body", [{}, {"kind": "team"}, {"expires_at": 1}, {"metadata": 1}, "[]"])

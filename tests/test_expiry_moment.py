@@ -20,7 +20,7 @@ WAYS = {
     "a listing": "select from memory_plugin.search(array[%(name)s])",
     "a listing with a filter": "select from memory_plugin.search(array[%(name)s], kinds => '{fact}')",
     "a listing over the wire": "select from json_array_elements("
-    "memory_plugin.v1_search(json_build_object('namespaces', array[%(name)s])) -> 'memories')",
+    """memory_plugin.v1_search(('{"namespaces":["' || %(name)s || '"]}')::json) -> 'memories')""",
     "a character": "select from memory_plugin.search(array[%(name)s], query => 'p')",
     "words": "select from memory_plugin.search(array[%(name)s], query => 'apple pie')",
     "letters": "select from memory_plugin.search(array[%(name)s], query => '東京')",

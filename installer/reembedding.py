@@ -17,7 +17,7 @@ from typing import Any
 
 import psycopg
 
-from memory_plugin.installer import discover, functions, plpython, reembedding_wish, sources, waiting
+from memory_plugin.installer import discover, functions, plpython, reembedding_wish, rules, sources, waiting
 from memory_plugin.installer import plan as planning
 from memory_plugin.installer.connect import Connection, set_back
 from memory_plugin.installer.embedding_provider import PLPYTHON_HINT
@@ -66,9 +66,9 @@ _INDEXES = {
     "memory_vectors_live_spare": f"{_SPARE} (namespace, kind, (coalesce(expires_at, 'infinity'::timestamptz))) "
     "include (expires_at)",
     "memory_vectors_near_spare": f"{_SPARE} (namespace, kind, (coalesce(expires_at, 'infinity'::timestamptz))) "
-    "include (expires_at, created_at, id, source, embedding) where {dimensions} <= 1100",
+    f"include (expires_at, created_at, id, source, embedding) where {{dimensions}} <= {rules.NEAR_DIMENSIONS}",
     "memory_vectors_embedding_spare": f"{_SPARE} using hnsw (embedding {{vector}}.halfvec_ip_ops) "
-    "with (m = 16, ef_construction = {neighbours}) where {dimensions} <= 3981",
+    f"with (m = 16, ef_construction = {{neighbours}}) where {{dimensions}} <= {rules.GRAPH_DIMENSIONS}",
 }
 _LOOK = """
 select

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
-from memory_plugin.installer import statements
+from memory_plugin.installer import rules, statements
 from memory_plugin.installer.errors import BadSettingError
 
 EXTRA = "extra/"
@@ -19,7 +19,7 @@ EXTRA = "extra/"
 _UP_FILE = re.compile(r"(?P<name>(?P<number>\d{3,})_[a-z0-9_]+)\.up\.sql")
 _DIRECTIVE = re.compile(r"--\s*memory-plugin:\s*(.*?)\s*")
 _DIRECTIVES = frozenset({"no-transaction", "breaking"})
-_PLACEHOLDER = re.compile(r"@([a-z_]+(?::[a-z_]+)?)@")
+_PLACEHOLDER = re.compile(r"@([a-z_]+(?::[a-z_]+)?)(?:\(([^@]*)\))?@")
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,12 @@ def render(text: str, placeholders: Mapping[str, str], where: str) -> str:
     """Fill in the placeholders of text; `where` names the file in the error for one that nobody knows."""
 
     def value(match: re.Match[str]) -> str:
+        name, arguments = match.groups()
         try:
-            return placeholders[match.group(1)]
-        except KeyError:
+            if arguments is not None:
+                return rules.EXPRESSIONS[name].format(*arguments.split(", "))
+            return placeholders[name]
+        except (KeyError, IndexError):
             known = ", ".join(f"@{name}@" for name in sorted(placeholders))
             raise BadSettingError(
                 f"{where} holds the unknown placeholder {match.group()}", hint=f"the known ones: {known}"
@@ -111,6 +114,7 @@ def placeholders(vector_schema: str, dimensions: int, text_search_config: str) -
         "extschema:vector": vector_schema,
         "dimensions": str(dimensions),
         "text_search_config": text_search_config,
+        **rules.CONSTANTS,
     }
 
 

@@ -182,6 +182,8 @@ class TestExtraMigrations:
             ("n001_a", "-- memory-plugin: no-transation\nselect 1;", "unknown directive: no-transation"),
             ("n001-a", "select 1;", "must be called NNN_name.up.sql"),
             ("n001_a", "select '@nobody@';", "unknown placeholder @nobody@"),
+            ("n001_a", "select @nobody(1, 2)@;", "unknown placeholder @nobody(1, 2)@"),
+            ("n001_a", "select @occurrences(t)@;", "unknown placeholder @occurrences(t)@"),
         ],
     )
     def test_one_that_cannot_be_run_is_refused(

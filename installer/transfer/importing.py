@@ -10,6 +10,7 @@ from typing import BinaryIO
 import psycopg
 from psycopg import sql
 
+from memory_plugin.installer import rules
 from memory_plugin.installer.connect import Connection
 from memory_plugin.installer.errors import ConflictError, ImportRefusedError, one_line
 from memory_plugin.installer.transfer import store
@@ -70,7 +71,7 @@ where x.type::text = '"memory"'
     and (x.expires_at is null or x.expires_at::text ~ '{_TIME}')
     and (x.pin is null or x.pin::text in ('true', 'false'))
     and x.content::text ~ '^"[^"\\!-~]*[!#-Z^-~]'
-    and pg_catalog.octet_length(x.content::text) <= 300000
+    and pg_catalog.octet_length(x.content::text) <= {rules.UNCHECKED_BYTES}
     and x.propagation is null and x.embedding is null
 """
 _CHECK_REST = f"""
@@ -93,7 +94,7 @@ select * from (
     where (
         g.line_type = 'memory'
         and g.kind in ('fact', 'summary', 'checkpoint') and g.source in ('agent', 'runtime', 'user')
-        and g.namespace ~ '^[a-z]+:[A-Za-z0-9_:.\-]+$' and pg_catalog.length(g.namespace) <= 256
+        and g.namespace ~ '^{rules.NAMESPACE_NAME}$' and pg_catalog.length(g.namespace) <= {rules.NAMESPACE_LENGTH}
     ) is not true
 ) as judged
 where refusal is not null

@@ -16,8 +16,8 @@ set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 begin
     perform _check_namespace('namespace', p_namespace);
-    perform _check_choice('kind', p_kind, array['fact', 'summary', 'checkpoint']);
-    perform _check_choice('source', p_source, array['agent', 'runtime', 'user']);
+    perform _check_choice('kind', p_kind, '{@kinds@}');
+    perform _check_choice('source', p_source, '{@sources@}');
     perform _check_time('expires_at', p_expires_at);
     perform _check_object('propagation', p_propagation);
     perform _check_embedding(p_embedding);
@@ -25,7 +25,7 @@ begin
         return 'content must not be blank';
     end if;
     -- As in commit_memory: shorter texts have no more words than fit.
-    if octet_length(p_content) > 300000 then
+    if octet_length(p_content) > @unchecked_bytes@ then
         perform _check_words('content', p_content);
     end if;
     return null;
@@ -148,7 +148,7 @@ begin
     -- A visible ASCII character is no white space.
     if content is null or (content !~ '[!-~]' and _trim(content) = '') then
         refusal := 'content must not be blank';
-    elsif octet_length(content) > 300000 then
+    elsif octet_length(content) > @unchecked_bytes@ then
         perform _check_words('content', content);
     end if;
 exception

@@ -23,14 +23,14 @@ begin
     end if;
     -- A few short names are looked at in one go. No name holds a space, so none is hidden in another.
     v_names := array_to_string(p_namespaces, ' ', '');
-    if length(v_names) > 256
-        or v_names !~ '^[a-z]+:[A-Za-z0-9_:.-]+( [a-z]+:[A-Za-z0-9_:.-]+)*$'
+    if length(v_names) > @namespace_length@
+        or v_names !~ '^@namespace_name@( @namespace_name@)*$'
         or length(v_names) - length(replace(v_names, ' ', '')) <> cardinality(p_namespaces) - 1
     then
         -- One pass finds the offender, if there is one: a call for each of 100,000 names would take most of a second.
         select n.name into v_name
         from unnest(p_namespaces) as n (name)
-        where n.name is null or char_length(n.name) > 256 or n.name !~ '^[a-z]+:[A-Za-z0-9_:.-]+$'
+        where n.name is null or char_length(n.name) > @namespace_length@ or n.name !~ '^@namespace_name@$'
         limit 1;
         if found then
             perform _check_namespace('namespaces', v_name);
@@ -44,11 +44,11 @@ begin
         raise exception using errcode = 'MP001', message = 'offset must be between 0 and 10000',
             hint = 'In SQL it is skip_results.';
     end if;
-    if not (p_filter.kinds <@ array['fact', 'summary', 'checkpoint']) then
-        raise exception using errcode = 'MP001', message = 'kinds must be some of: fact, summary, checkpoint';
+    if not (p_filter.kinds <@ '{@kinds@}') then
+        raise exception using errcode = 'MP001', message = 'kinds must be some of: ' || array_to_string('{@kinds@}'::text[], ', ');
     end if;
-    if not (p_filter.sources <@ array['agent', 'runtime', 'user']) then
-        raise exception using errcode = 'MP001', message = 'source must be one of: agent, runtime, user',
+    if not (p_filter.sources <@ '{@sources@}') then
+        raise exception using errcode = 'MP001', message = 'source must be one of: ' || array_to_string('{@sources@}'::text[], ', '),
             hint = 'In SQL it is sources.';
     end if;
     -- NaN is the greatest float in Postgres, so it fails these too.

@@ -101,13 +101,7 @@ begin
         inner join memory_records as r on p.namespace = r.namespace and p.id = r.id
         left join memory_vectors as v
             on p.namespace = v.namespace and v.id = case when v_copied and p.semantic is null then p.id end
-        where (p_plan.required is null or r.content_tsv @@ p_plan.required)
-            and (p_plan.present is null or r.content ~* all (p_plan.present))
-            and (p_plan.absent is null or not r.content ~* p_plan.absent[1])
-            and (p_filter.kinds is null or r.kind = any (p_filter.kinds))
-            and (p_filter.sources is null or r.source = any (p_filter.sources))
-            and (p_filter.created_after is null or r.created_at > p_filter.created_after)
-            and (p_filter.created_before is null or r.created_at < p_filter.created_before)
+        where @demanded(p_plan, r.content_tsv, r.content)@ and @filtered(p_filter, r)@
     ),
 
     terms as materialized (
@@ -124,12 +118,11 @@ begin
             t.namespace, t.id, u.weight,
             case
                 when numnode(u.term) > 1 then 1
-                else round(1 / (1.6449340668482264 * (1 - ts_rank('{1,1,1,1}', t.words, u.term))) - 0.5)
+                else @occurrences(t.words, u.term)@
             end as n,
             case
                 when t.letters is not null then length(t.letters)
-                -- As _lexical_whole counts them.
-                else coalesce(round(1e-20 / nullif(ts_rank('{1,1,1,1}', t.words, $t$' ' & '  '$t$, 2), 0)), 0)
+                else @word_count(t.words)@
             end as words
         from texts as t inner join terms as u on t.words @@ u.term
         union all

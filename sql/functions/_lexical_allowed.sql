@@ -16,9 +16,7 @@ begin
         select coalesce(array_agg(row(c.namespace, c.id, c.score)::_candidate order by c.place), '{}')
         from unnest(p_candidates) with ordinality as c (namespace, id, score, place)
         inner join memory_records as r on c.namespace = r.namespace and c.id = r.id
-        where (p_plan.required is null or r.content_tsv @@ p_plan.required)
-            and (p_plan.present is null or r.content ~* all (p_plan.present))
-            and (p_plan.absent is null or not r.content ~* p_plan.absent[1])
+        where @demanded(p_plan, r.content_tsv, r.content)@
     );
 end
 $function$;

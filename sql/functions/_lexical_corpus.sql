@@ -139,7 +139,7 @@ declare
     v_lengths record;
     -- As _lexical_length counts them, without a call for each row.
     c_words constant text :=
-        'coalesce(round(1e-20 / nullif(ts_rank(''{1,1,1,1}'', s.t, $t$'' '' & ''  ''$t$, 2), 0)), 0)';
+        '@word_count(s.t)@';
 begin
     select string_agg(
         format('coalesce(sum(w.weight) filter (where w.t @@ %L::tsquery) / sum(w.weight), 0)', u.term),

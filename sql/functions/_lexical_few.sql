@@ -29,8 +29,6 @@ declare
     v_before constant timestamptz := p_filter.created_before;
     v_k1 constant double precision := p_plan.k1;
     v_b constant double precision := p_plan.b;
-    -- Two lexemes that no parser makes: of an `and` that is not met, the rank is 1e-20.
-    c_none constant tsquery := $t$' ' & '  '$t$;
     v_any tsquery := v_1;
     v_weights double precision[];
 begin
@@ -41,24 +39,16 @@ begin
     with docs as materialized (
         select
             r.namespace, r.id, r.created_at,
-            -- Normalisation 2 divides the rank by the number of words.
-            coalesce(round(1e-20 / nullif(ts_rank('{1,1,1,1}', r.content_tsv, c_none, 2), 0)), 0) as words,
-            -- ts_rank of a lexeme is (1 + 1/4 + ... + 1/n^2) / (pi^2 / 6) where it occurs n times: turned round, n.
-            round(1 / (1.6449340668482264 * (1 - ts_rank('{1,1,1,1}', r.content_tsv, v_1))) - 0.5) as n1,
-            case when v_terms > 1
-                then round(1 / (1.6449340668482264 * (1 - ts_rank('{1,1,1,1}', r.content_tsv, v_2))) - 0.5) end as n2,
-            case when v_terms > 2
-                then round(1 / (1.6449340668482264 * (1 - ts_rank('{1,1,1,1}', r.content_tsv, v_3))) - 0.5) end as n3,
-            case when v_terms > 3
-                then round(1 / (1.6449340668482264 * (1 - ts_rank('{1,1,1,1}', r.content_tsv, v_4))) - 0.5) end as n4,
-            case when v_terms > 4
-                then round(1 / (1.6449340668482264 * (1 - ts_rank('{1,1,1,1}', r.content_tsv, v_5))) - 0.5) end as n5,
-            case when v_terms > 5
-                then round(1 / (1.6449340668482264 * (1 - ts_rank('{1,1,1,1}', r.content_tsv, v_6))) - 0.5) end as n6,
-            case when v_terms > 6
-                then round(1 / (1.6449340668482264 * (1 - ts_rank('{1,1,1,1}', r.content_tsv, v_7))) - 0.5) end as n7,
-            case when v_terms > 7
-                then round(1 / (1.6449340668482264 * (1 - ts_rank('{1,1,1,1}', r.content_tsv, v_8))) - 0.5) end as n8,
+            @word_count(r.content_tsv)@ as words,
+            @occurrences(r.content_tsv, v_1)@ as n1,
+            case when v_terms > 1 then @occurrences(r.content_tsv, v_2)@ end as n2,
+            case when v_terms > 2 then @occurrences(r.content_tsv, v_3)@ end as n3,
+            case when v_terms > 3 then @occurrences(r.content_tsv, v_4)@ end as n4,
+            case when v_terms > 4 then @occurrences(r.content_tsv, v_5)@ end as n5,
+            case when v_terms > 5 then @occurrences(r.content_tsv, v_6)@ end as n6,
+            case when v_terms > 6 then @occurrences(r.content_tsv, v_7)@ end as n7,
+            case when v_terms > 7 then @occurrences(r.content_tsv, v_8)@ end as n8,
+            -- The rules `demanded` and `filtered`, from constants: a field of a composite is taken out again for each row.
             (v_required is null or r.content_tsv @@ v_required)
             and (v_absent is null or not r.content ~* v_absent)
             and (v_kinds is null or r.kind = any (v_kinds))

@@ -29,6 +29,7 @@ declare
     c_far constant integer := 100000;
     v_live constant text := '(r.expires_at is null or r.expires_at > now())';
     v_from text;
+    -- What the rules `filtered` and `demanded` say, but for what is not asked: this is planned at every call.
     v_wanted text :=
         '($3 is null or r.kind = any ($3)) and ($4 is null or r.source = any ($4)) '
         'and ($5 is null or r.created_at > $5) and ($6 is null or r.created_at < $6) '
@@ -37,14 +38,10 @@ declare
         || coalesce('and not r.content ~* ' || quote_literal(p_plan.absent[1]) || ' ', '');
 begin
     select
-        -- ts_rank of a lexeme is (1 + 1/4 + ... + 1/n^2) / (pi^2 / 6) where it occurs n times: turned round, n.
         string_agg(
             case
                 when numnode(u.term) > 1 then format('(d.t @@ %L::tsquery)::integer as n%s', u.term, u.place)
-                else format(
-                    'round(1 / (1.6449340668482264 * (1 - ts_rank(''{1,1,1,1}'', d.t, %L::tsquery))) - 0.5) as n%s',
-                    u.term, u.place
-                )
+                else format('@occurrences(d.t, %L::tsquery)@ as n%s', u.term, u.place)
             end,
             ', ' order by u.place
         ),
@@ -70,15 +67,15 @@ begin
             '            select r.* from memory_plugin.memory_records as r '
             '            where r.namespace = n.name and r.pin = p.pin and ' || v_live ||
             '                and r.created_at > coalesce($5, ''-infinity'') and r.created_at < coalesce($6, ''infinity'') '
-            '            order by r.created_at desc, r.id limit 4 * $14'
-            '        ) as r where ($3 is null or r.kind = any ($3)) and ($4 is null or r.source = any ($4)) limit $14'
-            '    ) as r where r.content_tsv @@ $2 and ' || v_wanted || ' limit $11'
+            '            order by r.created_at desc, r.id limit 4 * $13'
+            '        ) as r where ($3 is null or r.kind = any ($3)) and ($4 is null or r.source = any ($4)) limit $13'
+            '    ) as r where r.content_tsv @@ $2 and ' || v_wanted || ' limit $10'
             ') as r '
         else
             '('
             '    select r.* from memory_plugin.memory_records as r '
             '    where r.namespace = any ($1) and r.content_tsv @@ $2 and ' || v_live
-            || case when p_plan.weights is not null then ' and ' || v_wanted else '' end || ' limit $11'
+            || case when p_plan.weights is not null then ' and ' || v_wanted else '' end || ' limit $10'
             ') as r '
     end;
 
@@ -86,19 +83,17 @@ begin
         'with docs as materialized ('
         '    select '
         '        r.namespace, r.id, r.created_at, ' || v_counts || ', ' || v_wanted || ' as wanted, '
-        -- Two lexemes that no parser makes: of an `and` that is not met the rank is 1e-20, which normalisation 2 divides
-        -- by the number of words.
-        '        $8 + $9 * coalesce(round(1e-20 / nullif(ts_rank(''{1,1,1,1}'', d.t, $10, 2), 0)), 0) as norm '
+        '        $8 + $9 * @word_count(d.t)@ as norm '
         '    from ' || v_from ||
         -- Nothing is deleted: this fetches the words once for all terms.
         '    cross join lateral (select ts_delete(r.content_tsv, '''') as t offset 0) as d '
         '), '
         'corpus as materialized (select count(*) as scored, ' || v_weights || ' from docs as x), '
         'best as ('
-        '    select x.namespace, x.id, x.created_at, $12 * (' || v_score || ') as score '
+        '    select x.namespace, x.id, x.created_at, $11 * (' || v_score || ') as score '
         '    from docs as x cross join corpus as c '
         '    where x.wanted '
-        '    order by score desc, x.created_at desc, x.id, x.namespace limit $13'
+        '    order by score desc, x.created_at desc, x.id, x.namespace limit $12'
         ') '
         'select '
         '    (select array_agg(row(b.namespace, b.id, b.score)::memory_plugin._candidate '
@@ -107,8 +102,8 @@ begin
         'from corpus as c'
     into candidates, scored, weights
     using p_namespaces, p_cover, p_filter.kinds, p_filter.sources, p_filter.created_after, p_filter.created_before,
-        p_total, p_plan.k1 * (1 - p_plan.b), p_plan.k1 * p_plan.b / p_plan.average_length, $t$' ' & '  '$t$::tsquery, p_budget,
-        p_plan.k1 + 1, p_limit, greatest(c_far / cardinality(p_namespaces), 1000);
+        p_total, p_plan.k1 * (1 - p_plan.b), p_plan.k1 * p_plan.b / p_plan.average_length, p_budget, p_plan.k1 + 1,
+        p_limit, greatest(c_far / cardinality(p_namespaces), 1000);
     complete := scored < p_budget and not p_newest;
 end
 $function$;

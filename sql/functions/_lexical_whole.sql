@@ -34,19 +34,8 @@ begin
     with docs as materialized (
         select
             r.namespace, r.id, r.created_at, d.t, d.c,
-            -- Two lexemes that no parser makes: of an `and` that is not met the rank is 1e-20, which normalisation 2
-            -- divides by the number of words.
-            case
-                when v_in_text then length(d.c)
-                else coalesce(round(1e-20 / nullif(ts_rank('{1,1,1,1}', d.t, $t$' ' & '  '$t$, 2), 0)), 0)
-            end as words,
-            (p_plan.required is null or d.t @@ p_plan.required)
-            and (p_plan.present is null or r.content ~* all (p_plan.present))
-            and (p_plan.absent is null or not r.content ~* p_plan.absent[1])
-            and (p_filter.kinds is null or r.kind = any (p_filter.kinds))
-            and (p_filter.sources is null or r.source = any (p_filter.sources))
-            and (p_filter.created_after is null or r.created_at > p_filter.created_after)
-            and (p_filter.created_before is null or r.created_at < p_filter.created_before) as wanted
+            case when v_in_text then length(d.c) else @word_count(d.t)@ end as words,
+            @demanded(p_plan, d.t, r.content)@ and @filtered(p_filter, r)@ as wanted
         from unnest(p_namespaces) as n (name)
         cross join lateral (
             select b.*
@@ -55,13 +44,7 @@ begin
                 where a.namespace = n.name and (a.expires_at is null or a.expires_at > now())
                 order by a.pin desc, a.created_at desc, a.id limit v_far
             ) as b
-            where not v_again
-                or (
-                    (p_filter.kinds is null or b.kind = any (p_filter.kinds))
-                    and (p_filter.sources is null or b.source = any (p_filter.sources))
-                    and (p_filter.created_after is null or b.created_at > p_filter.created_after)
-                    and (p_filter.created_before is null or b.created_at < p_filter.created_before)
-                )
+            where not v_again or (@filtered(p_filter, b)@)
             limit v_most
         ) as r
         -- offset 0, and nothing is deleted: fetched once, not for every term.

@@ -4,9 +4,7 @@ language plpgsql immutable parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 begin
-    -- Two lexemes that no parser makes: of an `and` that is not met the rank is 1e-20, which normalisation 2 divides by
-    -- the number of words.
-    return coalesce(round(1e-20 / nullif(ts_rank('{1,1,1,1}', p_words, $t$' ' & '  '$t$, 2), 0)), 0);
+    return @word_count(p_words)@;
 end
 $function$;
 
@@ -29,7 +27,7 @@ begin
         insert into memory_lengths (namespace, id, expires_at, words)
         values (
             new.namespace, new.id, new.expires_at,
-            coalesce(round(1e-20 / nullif(ts_rank('{1,1,1,1}', new.content_tsv, $t$' ' & '  '$t$, 2), 0)), 0)
+            @word_count(new.content_tsv)@
         );
         return null;
     end if;

@@ -30,7 +30,7 @@ begin
         insert into memory_vectors as v (expires_at, created_at, id, namespace, kind, source, embedding)
         values (
             new.expires_at, new.created_at, new.id, new.namespace, new.kind, new.source,
-            _steered(new.embedding, new.namespace, array[new.kind], '{1,0.25}'::real[])
+            _steered(new.embedding, new.namespace, array[new.kind], '@stored_tail@')
         )
         on conflict (namespace, id) do update
         set

@@ -13,7 +13,7 @@ as $function$
 #variable_conflict use_column
 declare
     -- Up to here each is compared with each.
-    c_each constant integer := case when @dimensions@ > 3981 then 2147483646 else 2000 end;
+    c_each constant integer := case when @dimensions@ > @graph_dimensions@ then 2147483646 else 2000 end;
     c_near constant integer := 20;
     -- Half precision is off by less: what is so close to the threshold is measured again.
     c_doubt constant double precision := 0.001;
@@ -32,7 +32,7 @@ begin
         cross join lateral unnest(
             _semantic_graph(
                 array[p_namespace], _steered(r.embedding, '', null, '{0,0}'),
-                _steered(r.embedding, p_namespace, null, '{10,4}'), null::_filter, c_near
+                _steered(r.embedding, p_namespace, null, '@asked_tail@'), null::_filter, c_near
             )
         ) as c (namespace, id, score)
         inner join asked as b on c.id = b.id

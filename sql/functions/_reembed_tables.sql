@@ -49,7 +49,7 @@ begin
         insert into memory_vectors_spare as v (expires_at, created_at, id, namespace, kind, source, embedding)
         values (
             new.expires_at, new.created_at, new.id, new.namespace, new.kind, new.source,
-            _steered(new.embedding_spare, new.namespace, array[new.kind], '{1,0.25}'::real[])
+            _steered(new.embedding_spare, new.namespace, array[new.kind], '@stored_tail@')
         )
         on conflict (namespace, id) do update
         set
@@ -94,7 +94,7 @@ begin
         '    embedding @extschema:vector@.halfvec(%s) not null,'
         '    constraint memory_vectors_pkey_spare primary key (namespace, id)'
         ')',
-        case when v_dimensions <= 3981 then v_dimensions + 19 else v_dimensions end
+        case when v_dimensions <= @graph_dimensions@ then v_dimensions + @tail_length@ else v_dimensions end
     );
     execute format(
         'alter table memory_plugin.memory_vectors_spare alter column embedding set storage %s',

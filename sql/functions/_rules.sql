@@ -9,20 +9,20 @@ begin
     if p_name is null then
         raise exception using errcode = 'MP001', message = format('%s is required', p_field);
     end if;
-    if char_length(p_name) > 256 then
+    if char_length(p_name) > @namespace_length@ then
         raise exception using errcode = 'MP001',
-            message = format('%s must be at most 256 characters', p_field);
+            message = format('%s must be at most @namespace_length@ characters', p_field);
     end if;
-    if p_name !~ '^[a-z]+:[A-Za-z0-9_:.-]+$' then
+    if p_name !~ '^@namespace_name@$' then
         raise exception using errcode = 'MP001',
-            message = format(e'%s must match ^[a-z]+:[A-Za-z0-9_:.\\-]+$', p_field),
+            message = format('%s must match ^@namespace_name@$', p_field),
             hint = 'A kind, a colon, a name: workspace:4f2a, team:payments.';
     end if;
 end
 $function$;
 
 comment on function memory_plugin._check_namespace(text, text) is
-    'Raise MP001 unless p_name is a namespace name: ^[a-z]+:[A-Za-z0-9_:.\-]+$, at most 256 characters.';
+    'Raise MP001 unless p_name is a namespace name: ^@namespace_name@$, at most @namespace_length@ characters.';
 
 create or replace function memory_plugin._check_words(p_field text, p_text text)
 returns void

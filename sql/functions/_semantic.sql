@@ -9,10 +9,10 @@ set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 declare
     -- The rows of a namespace lie beside each other in an index: comparing them, and walking far, costs less.
-    c_near constant boolean := @dimensions@ <= 1100;
+    c_near constant boolean := @dimensions@ <= @near_dimensions@;
     -- Up to here comparing every row costs little more than the graph, and misses nothing.
     c_exact constant integer := case
-        when @dimensions@ > 3981 then 2147483646
+        when @dimensions@ > @graph_dimensions@ then 2147483646
         when c_near then least(6000, 3000000 / @dimensions@)
         else greatest(800, 4000000 / @dimensions@)
     end;
@@ -20,7 +20,7 @@ declare
     c_few constant integer := 2 * least(c_exact, 1000000000);
     -- Up to here every row is compared where the graph's answer does not convince: some tenths of a second.
     c_sure constant integer := case
-        when @dimensions@ > 3981 then c_exact
+        when @dimensions@ > @graph_dimensions@ then c_exact
         when c_near then least(300000, 120000000 / @dimensions@) else 80000000 / @dimensions@
     end;
     -- Comparing more takes so long, some 80 ms, that two more walks are made before.
@@ -74,7 +74,7 @@ begin
     elsif v_sized.large <> '{}' then
         v_settings := _graph_settings(v_reach, greatest(2000, 4 * v_spare, 4 * v_reach));
         foreach v_name in array v_sized.large loop
-            v_guide := _steered(p_embedding, v_name, p_filter.kinds, '{10,4}');
+            v_guide := _steered(p_embedding, v_name, p_filter.kinds, '@asked_tail@');
             v_part := _semantic_graph(array[v_name], v_unit, v_guide, p_filter, v_spare);
             scored := scored + v_reach;
             if p_closely and _semantic_crowded(v_part, p_embedding, p_limit) then

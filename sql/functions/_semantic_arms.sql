@@ -15,14 +15,14 @@ as $function$
 declare
     v_doubt constant double precision := _semantic_doubt();
     c_most constant integer := 10000;
-    v_kinds constant text[] := coalesce(p_filter.kinds, '{fact,summary,checkpoint}');
+    v_kinds constant text[] := coalesce(p_filter.kinds, '{@kinds@}');
     -- Looked at for each row, and so not taken out of the filter each time.
     v_sources constant text[] := p_filter.sources;
     v_after constant timestamptz := p_filter.created_after;
     v_before constant timestamptz := p_filter.created_before;
     v_keep integer := 2 * p_limit + 40;
 begin
-    if @dimensions@ <= 1100 then
+    if @dimensions@ <= @near_dimensions@ then
         perform set_config('enable_bitmapscan', 'off', true);
     elsif p_filter.kinds is not null then
         -- Of a store where nothing expires, the plan for all values would read the rows of every kind.
@@ -120,7 +120,7 @@ declare
 begin
     foreach v_name in array p_namespaces loop
         v_near := v_near || _semantic_graph(
-            array[v_name], p_unit, _steered(p_embedding, v_name, p_filter.kinds, '{10,4}'), p_filter, p_limit
+            array[v_name], p_unit, _steered(p_embedding, v_name, p_filter.kinds, '@asked_tail@'), p_filter, p_limit
         );
     end loop;
     perform _graph_settings(v_settings);

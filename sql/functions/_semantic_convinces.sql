@@ -26,7 +26,7 @@ begin
             -- Without the tail.
             (
                 @extschema:vector@.subvector(b.embedding, 1, @dimensions@)::@extschema:vector@.vector
-                operator(@extschema:vector@.||) array_fill(0::real, array[19])::@extschema:vector@.vector
+                operator(@extschema:vector@.||) array_fill(0::real, array[@tail_length@])::@extschema:vector@.vector
             )::@extschema:vector@.halfvec as unit
         from best as b
         where b.place = 1
@@ -124,7 +124,7 @@ begin
     from unnest(
         _semantic_graph(
             array[v_stands.best_namespace], _steered(v_best, '', null, '{0,0}'),
-            _steered(v_best, v_stands.best_namespace, p_filter.kinds, '{10,4}'), p_filter, 4
+            _steered(v_best, v_stands.best_namespace, p_filter.kinds, '@asked_tail@'), p_filter, 4
         )
     ) as n (namespace, id, score)
     where n.id <> v_stands.best_id

@@ -35,7 +35,7 @@ begin
     exact := true;
     for v_kind in
         select distinct k.kind
-        from unnest(coalesce(p_filter.kinds, '{fact,summary,checkpoint}')) as k (kind)
+        from unnest(coalesce(p_filter.kinds, '{@kinds@}')) as k (kind)
         order by k.kind
     loop
         v_part := _semantic_candidates(

@@ -14,7 +14,7 @@ set enable_mergejoin = off
 set jit = off
 as $function$
 declare
-    v_kinds constant text[] := coalesce(p_kinds, '{fact,summary,checkpoint}');
+    v_kinds constant text[] := coalesce(p_kinds, '{@kinds@}');
     -- What the planner knows to be far larger need not be counted so far. To ask it takes as long as to count so many.
     c_ask constant integer := 1000;
     -- Of several namespaces each has its part, and the others what one leaves.
@@ -128,7 +128,7 @@ begin
         from (
             select from memory_vectors as v
             where v.namespace = any (p_namespaces)
-                and v.kind = any (coalesce(p_kinds, '{fact,summary,checkpoint}'))
+                and v.kind = any (coalesce(p_kinds, '{@kinds@}'))
                 and coalesce(v.expires_at, 'infinity') > now()
             limit p_most + 1
         ) as counted

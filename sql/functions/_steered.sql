@@ -9,11 +9,11 @@ as $function$
 declare
     v_unit constant @extschema:vector@.vector := @extschema:vector@.l2_normalize(p_embedding);
     v_code bytea;
-    v_tail real[] := array_fill(0::real, array[19]);
+    v_tail real[] := array_fill(0::real, array[@tail_length@]);
     v_length double precision := 0;
 begin
     -- hnsw takes up to 4,000 numbers of half precision: above 3,981 there is no room for the tail.
-    if @extschema:vector@.vector_dims(p_embedding) > 3981 then
+    if @extschema:vector@.vector_dims(p_embedding) > @graph_dimensions@ then
         return v_unit::@extschema:vector@.halfvec;
     end if;
     if p_weights[1] <> 0 then

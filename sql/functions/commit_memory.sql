@@ -30,14 +30,14 @@ begin
         v_embedding := _check_embedding(commit_memory.embedding);
     end if;
     -- Each of these functions is there to say what is wrong: calling it for what is right takes as long as an index.
-    if commit_memory.namespace ~ '^[a-z]+:[A-Za-z0-9_:.-]+$' is not true or char_length(commit_memory.namespace) > 256 then
+    if commit_memory.namespace ~ '^@namespace_name@$' is not true or char_length(commit_memory.namespace) > @namespace_length@ then
         perform _check_namespace('namespace', commit_memory.namespace);
     end if;
-    if commit_memory.kind in ('fact', 'summary', 'checkpoint') is not true then
-        perform _check_choice('kind', commit_memory.kind, array['fact', 'summary', 'checkpoint']);
+    if commit_memory.kind = any ('{@kinds@}') is not true then
+        perform _check_choice('kind', commit_memory.kind, '{@kinds@}');
     end if;
-    if commit_memory.source in ('agent', 'runtime', 'user') is not true then
-        perform _check_choice('source', commit_memory.source, array['agent', 'runtime', 'user']);
+    if commit_memory.source = any ('{@sources@}') is not true then
+        perform _check_choice('source', commit_memory.source, '{@sources@}');
     end if;
     perform _check_object('propagation', commit_memory.propagation);
     if ascii(commit_memory.content) between 33 and 126 is not true
@@ -46,7 +46,7 @@ begin
         raise exception using errcode = 'MP001', message = 'content must not be blank';
     end if;
     -- Shorter texts have no more words than fit.
-    if octet_length(commit_memory.content) > 300000 then
+    if octet_length(commit_memory.content) > @unchecked_bytes@ then
         perform _check_words('content', commit_memory.content);
     end if;
     loop

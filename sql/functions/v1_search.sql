@@ -13,7 +13,7 @@ declare
     v_memories text;
     -- Names as the rules want them. An array of such, in JSON, is one in SQL but for the brackets.
     c_listing constant text :=
-        '^[{]"namespaces": ?[[]"[a-z]+:[A-Za-z0-9_:.-]+"(, ?"[a-z]+:[A-Za-z0-9_:.-]+")*[]]'
+        '^[{]"namespaces": ?[[]"@namespace_name@"(, ?"@namespace_name@")*[]]'
         '(, ?"limit": ?([1-9][0-9]?|100))?[}]$';
     -- As _rfc3339 writes it, without a call for each of a hundred times.
     c_time constant text := 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"';

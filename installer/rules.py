@@ -1,0 +1,64 @@
+"""The rules that several SQL files keep, each written once: the files hold them as @name@ or @name(argument, …)@.
+
+Text takes the place of text before the SQL reaches a server, so that a rule costs no call. Landed migrations spell out
+the same rules: they never change, and what a later rule changes takes a migration of its own.
+"""
+
+from __future__ import annotations
+
+NAMESPACE_NAME = "[a-z]+:[A-Za-z0-9_:.-]+"
+"""A regular expression, without anchors, for the name of a namespace."""
+NAMESPACE_LENGTH = 256
+"""Characters in the name of a namespace, at most."""
+KINDS = ("fact", "summary", "checkpoint")
+SOURCES = ("agent", "runtime", "user")
+UNCHECKED_BYTES = 300_000
+"""A text of so many bytes surely has no more words than a tsvector holds; a longer one is tried."""
+TAIL_LENGTH = 19
+"""Numbers that memory_vectors keeps after an embedding: 16 for the namespace, one for each kind."""
+GRAPH_DIMENSIONS = 4000 - TAIL_LENGTH
+"""Numbers in an embedding, at most, for it to have a tail and a graph: hnsw takes 4,000 of half precision."""
+NEAR_DIMENSIONS = 1100
+"""Numbers in an embedding, at most, for an index to hold the vectors of a namespace beside each other."""
+
+CONSTANTS = {
+    "namespace_name": NAMESPACE_NAME,
+    "namespace_length": str(NAMESPACE_LENGTH),
+    "kinds": ",".join(KINDS),
+    "sources": ",".join(SOURCES),
+    "unchecked_bytes": str(UNCHECKED_BYTES),
+    "tail_length": str(TAIL_LENGTH),
+    "graph_dimensions": str(GRAPH_DIMENSIONS),
+    "near_dimensions": str(NEAR_DIMENSIONS),
+    # What a tail weighs beside the embedding, which weighs 1: the namespace, and each kind. A walk through the graph
+    # is pulled towards its namespace by the product of both.
+    "stored_tail": "{1,0.25}",
+    "asked_tail": "{10,4}",
+}
+
+# The rank of one lexeme that occurs n times is (1 + 1/4 + … + 1/n²) / (π²/6): turned round, n.
+_OCCURRENCES = "round(1 / (1.6449340668482264 * (1 - ts_rank(array[1, 1, 1, 1]::real[], {0}, {1}))) - 0.5)"
+# Of two lexemes that no parser makes, joined by an `and` that is not met, the rank is 1e-20, which normalisation 2
+# divides by the number of words.
+_WORD_COUNT = "coalesce(round(1e-20 / nullif(ts_rank(array[1, 1, 1, 1]::real[], {0}, $t$= & ==$t$::tsquery, 2), 0)), 0)"
+_DEMANDED = (
+    "({0}.required is null or {1} @@ {0}.required) and ({0}.present is null or {2} ~* all ({0}.present)) "
+    "and ({0}.absent is null or not {2} ~* {0}.absent[1])"
+)
+_FILTERED = (
+    "({0}.kinds is null or {1}.kind = any ({0}.kinds)) and ({0}.sources is null or {1}.source = any ({0}.sources)) "
+    "and ({0}.created_after is null or {1}.created_at > {0}.created_after) "
+    "and ({0}.created_before is null or {1}.created_at < {0}.created_before)"
+)
+
+# None holds a quote, so that they fit into a statement that is written as a literal.
+EXPRESSIONS = {
+    # @occurrences(tsvector, tsquery of one lexeme)@
+    "occurrences": _OCCURRENCES,
+    # @word_count(tsvector)@
+    "word_count": _WORD_COUNT,
+    # @demanded(_lexical_plan, tsvector, content)@: holds what a query demands, and nothing of what it excludes.
+    "demanded": _DEMANDED,
+    # @filtered(_filter, row of memories)@: is of the kinds, sources and times that are asked for.
+    "filtered": _FILTERED,
+}

@@ -31,6 +31,8 @@ declare
     v_plan _lexical_plan;
     v_lexical record;
     v_semantic record;
+    v_by_words _candidate[] := '{}';
+    v_by_embedding _candidate[] := '{}';
     v_rows _scored[];
     v_pool integer;
     v_neighbour_weight double precision := coalesce(p_neighbour_weight, 0);
@@ -117,9 +119,10 @@ begin
     if v_answer.mode in ('lexical', 'hybrid') then
         v_lexical := _lexical_candidates(v_live, v_query, v_filter, v_pool, v_answer.mode = 'lexical');
         v_plan := v_lexical.plan;
+        v_by_words := v_lexical.candidates;
         v_answer.candidates := v_answer.candidates + v_lexical.scored;
         v_answer.exact := v_answer.exact and v_lexical.exact;
-        v_listed := coalesce(cardinality(v_lexical.candidates), 0);
+        v_listed := coalesce(cardinality(v_by_words), 0);
     end if;
     if v_answer.mode = 'semantic' and char_length(v_query) > 1 then
         -- Words that count for nothing exclude nevertheless.
@@ -137,30 +140,30 @@ begin
                 v_answer.mode = 'hybrid' and v_answer.exact and v_listed < v_pool
             );
         end if;
+        v_by_embedding := v_semantic.candidates;
         v_answer.candidates := v_answer.candidates + v_semantic.scored;
         v_answer.exact := v_answer.exact and v_semantic.exact;
-        v_listed := greatest(v_listed, cardinality(v_semantic.candidates));
+        v_listed := greatest(v_listed, cardinality(v_by_embedding));
     end if;
     if v_fused or p_half_life is not null then
         -- What is weighed anew are the best of each arm: exact only where these are all.
         v_answer.exact := v_answer.exact and v_listed < v_pool;
     end if;
 
-    if v_answer.mode = 'hybrid' then
+    if v_fused then
+        -- One arm alone, whose neighbours count, has the whole weight.
         v_rows := _fuse(
-            v_lexical.candidates, v_semantic.candidates, v_plan, v_embedding, v_filter,
-            coalesce(p_lexical_weight, 0.5), coalesce(p_semantic_weight, 0.5), v_neighbour_weight
+            v_by_words, v_by_embedding, v_plan, v_embedding, v_filter,
+            case v_answer.mode when 'hybrid' then coalesce(p_lexical_weight, 0.5) when 'lexical' then 1 else 0 end,
+            case v_answer.mode when 'hybrid' then coalesce(p_semantic_weight, 0.5) when 'semantic' then 1 else 0 end,
+            v_neighbour_weight
         );
-    elsif v_fused and v_answer.mode = 'lexical' then
-        v_rows := _fuse(v_lexical.candidates, '{}', v_plan, null, v_filter, 1, 0, v_neighbour_weight);
-    elsif v_fused then
-        v_rows := _fuse('{}', v_semantic.candidates, v_plan, v_embedding, v_filter, 0, 1, v_neighbour_weight);
     elsif v_answer.mode = 'lexical' then
         select array_agg(row(l.namespace, l.id, l.score, l.score, l.place, null, null, null)::_scored) into v_rows
-        from unnest(v_lexical.candidates) with ordinality as l (namespace, id, score, place);
+        from unnest(v_by_words) with ordinality as l (namespace, id, score, place);
     else
         select array_agg(row(s.namespace, s.id, s.score, null, null, s.score, s.place, null)::_scored) into v_rows
-        from unnest(v_semantic.candidates) with ordinality as s (namespace, id, score, place);
+        from unnest(v_by_embedding) with ordinality as s (namespace, id, score, place);
     end if;
     v_answer.hits := coalesce(
         _rank(

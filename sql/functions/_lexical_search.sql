@@ -23,13 +23,16 @@ declare
     v_corpus record;
     v_found record;
     v_counts bigint[];
+    -- Places of the terms in the plan, the rarest first; and the part of the memories that holds each.
     v_order integer[];
+    v_shares double precision[];
+    -- Of the eight rarest, what each can add to a score at most; and what all others can add.
     v_terms text[];
     v_bounds double precision[];
+    v_rest double precision;
+    -- Scores that sets of those eight can reach, the highest first; and how many memories may reach each.
     v_levels double precision[];
     v_rows double precision[];
-    v_shares double precision[];
-    v_rest double precision;
     v_read integer;
     v_must constant boolean := coalesce(querytree(p_plan.required), '') not in ('', 'T');
     -- Of each term that is a phrase, and of what must occur, the words alone, in memories that are read for the phrase.
@@ -67,9 +70,7 @@ begin
     if v_corpus.total * (1 - v_share) < v_budget and (exact or not c_reads < any (v_reads)) then
         -- Few enough to read them all, and their words are counted on the way.
         v_found := _lexical_read(
-            p_namespaces, plan, p_filter, p_limit, v_corpus.total,
-            (select string_agg('(' || u.term::text || ')', ' | ')::tsquery from unnest(plan.terms) as u (term)),
-            2 * v_budget, false
+            p_namespaces, plan, p_filter, p_limit, v_corpus.total, _lexical_any(plan.terms), 2 * v_budget, false
         );
         candidates := v_found.candidates;
         scored := v_found.scored;
@@ -90,7 +91,7 @@ begin
         array_agg(ln((v_corpus.total + 1) / (c.n + 0.5)) order by c.place),
         array_agg(c.place order by greatest(c.n, c.reads), c.place),
         array_agg(least(greatest(c.n, c.reads) / v_corpus.total, 1) order by greatest(c.n, c.reads), c.place)
-    into plan.weights, v_order, v_rows
+    into plan.weights, v_order, v_shares
     from (
         select
             u.place,
@@ -121,31 +122,13 @@ begin
     end if;
 
     -- The rarest eight decide which memories are read; what the others could add at most is allowed for.
-    v_shares := v_rows;
     select
         array_agg('(' || plan.terms[o.place]::text || ')' order by o.rank) filter (where o.rank <= 8),
         array_agg((plan.k1 + 1) * plan.weights[o.place] order by o.rank) filter (where o.rank <= 8),
         coalesce(sum((plan.k1 + 1) * plan.weights[o.place]) filter (where o.rank > 8), 0)
     into v_terms, v_bounds, v_rest
     from unnest(v_order) with ordinality as o (place, rank);
-    -- Every set of them: what it can score at most, and how many memories have a set that can score that or more, as if
-    -- words kept no company.
-    select array_agg(l.bound order by l.bound desc), array_agg(l.rows order by l.bound desc)
-    into v_levels, v_rows
-    from (
-        select s.bound, sum(sum(s.rows)) over (order by s.bound desc) as rows
-        from (
-            select
-                sum(case when (m.mask >> (b.bit - 1)) & 1 = 1 then v_bounds[b.bit] else 0 end) as bound,
-                v_corpus.total * exp(sum(ln(greatest(
-                    case when (m.mask >> (b.bit - 1)) & 1 = 1 then v_rows[b.bit] else 1 - v_rows[b.bit] end, 1e-9
-                )))) as rows
-            from generate_series(1, (1 << cardinality(v_terms)) - 1) as m (mask)
-            cross join generate_series(1, cardinality(v_terms)) as b (bit)
-            group by m.mask
-        ) as s
-        group by s.bound
-    ) as l;
+    select l.bounds, l.rows into v_levels, v_rows from _lexical_levels(v_bounds, v_shares, v_corpus.total) as l;
 
     -- First the memories that could score best; then, down to the score of the last one of the answer, all others.
     if exact then
@@ -199,11 +182,7 @@ begin
         end loop;
         v_found := _lexical_read(
             p_namespaces, plan, p_filter, p_limit, v_corpus.total,
-            (
-                select string_agg('(' || plan.terms[o.place]::text || ')', ' | ')::tsquery
-                from unnest(v_order[:v_read]) as o (place)
-            ),
-            60000, false
+            _lexical_any(array(select plan.terms[o.place] from unnest(v_order[:v_read]) as o (place))), 60000, false
         );
         candidates := v_found.candidates;
         scored := scored + v_found.scored;
@@ -219,9 +198,7 @@ begin
     -- What is missing holds only words that too many memories hold to read them all: the newest of those, then.
     exact := false;
     v_found := _lexical_read(
-        p_namespaces, plan, p_filter, p_limit, v_corpus.total,
-        (select string_agg('(' || u.term::text || ')', ' | ')::tsquery from unnest(plan.terms) as u (term)),
-        greatest(500, 10 * p_limit), true
+        p_namespaces, plan, p_filter, p_limit, v_corpus.total, _lexical_any(plan.terms), greatest(500, 10 * p_limit), true
     );
     scored := scored + v_found.scored;
     candidates := array(

@@ -63,4 +63,4 @@ $function$;
 
 comment on function memory_plugin._lexical_candidates(text[], text, memory_plugin._filter, integer, boolean) is
     'The p_limit best memories for the words of a query by BM25, best first. exact: no better one exists. scored: rows '
-    'looked at. plan: the words and their weights. p_alone: no embedding is asked for, so even stop words are.';
+    'looked at. plan: the words and their weights (idf). p_alone: no embedding is asked for, so even stop words are.';

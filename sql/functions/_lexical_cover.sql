@@ -26,5 +26,6 @@ end
 $function$;
 
 comment on function memory_plugin._lexical_cover(text[], double precision[], double precision, integer) is
-    'A tsquery, as text, for every set of terms whose bounds, the greatest first, add up to p_need or more; null: '
-    'none.';
+    'A tsquery, as text, for the memories that could score p_need or more: those that hold a set of terms whose upper '
+    'bounds, given the greatest first, add up to it. Null: no set does. p_from: the first term to look at, for the '
+    'function itself.';

@@ -111,6 +111,7 @@ $function$;
 comment on function memory_plugin._lexical_read(
     text[], memory_plugin._lexical_plan, memory_plugin._filter, integer, double precision, tsquery, integer, boolean
 ) is
-    'The best of the memories that match p_cover, of which at most p_budget are read; complete: all of them were. '
+    'The best by BM25 of the memories that match the tsquery p_cover, of which at most p_budget are read; complete: '
+    'all of them were. p_total: live memories of the namespaces, from which the idf of a term is reckoned. '
     'p_newest: of each namespace the newest p_budget, found by walking back from the newest. '
     'Where the plan has no weights yet, p_cover must find every memory with any term, and the weights are counted.';

@@ -87,8 +87,9 @@ end
 $function$;
 
 comment on function memory_plugin._lexical_sample(text[], tsquery[], integer) is
-    'What a part of the namespaces tells of the whole: live memories and their average number of words (both counted '
-    'where there are p_most at most), and the share of them that each term occurs in.';
+    'Statistics of the namespaces for BM25: live memories and their average length in words (counted where there are '
+    'p_most at most, else estimated from a sample of pages), and estimated from a sample, the share of the memories '
+    'that each term occurs in: its document frequency, divided by their number.';
 
 create or replace function memory_plugin._lexical_ends(p_order text)
 returns text

@@ -218,6 +218,7 @@ $function$;
 comment on function memory_plugin._lexical_search(
     text[], memory_plugin._lexical_plan, memory_plugin._filter, integer
 ) is
-    'The best memories for a lexical plan through the index on words, reading no more than could be among them; what a '
-    'bound leaves open is filled with the newest that match. exact: none that was not read is better, and every weight '
-    'was counted.';
+    'The best memories for a lexical plan through the index on words, for large namespaces. Upper bounds of the terms, '
+    'as in WAND, say which memories cannot be among the best: they are not read. Where more match than may be read, '
+    'the newest that match fill the answer. exact: none that was not read is better, and every document frequency was '
+    'counted.';

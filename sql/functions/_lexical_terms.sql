@@ -120,5 +120,5 @@ end
 $function$;
 
 comment on function memory_plugin._lexical_count(text[], tsquery[], boolean[], double precision[]) is
-    'How many live memories of the namespaces each wanted term occurs in; null for the others. p_shares: in what part '
-    'of them each is thought to occur.';
+    'The document frequency of each wanted term, in live memories of the namespaces; null for the others. p_shares: '
+    'the share of the memories that each is estimated to occur in.';

@@ -69,10 +69,11 @@ $function$;
 comment on function memory_plugin._semantic_standing(
     memory_plugin._candidate[], text[], @extschema:vector@.halfvec, integer
 ) is
-    'How far the candidates up to a place stand out from rows of chance. above: the nearness of the last of them to '
-    'the question, above that of chance. contrast: that, as a part of how near the best is to its neighbours among '
-    'them; or this nearness, as a part of that of the best to the question, if that is less. chance: how near the best '
-    'is to rows of chance. Null where there are fewer candidates.';
+    'How far the candidates up to p_place stand out from other rows, by similarities. above: of the last of them to '
+    'the question, less the average of some rows of the namespaces. contrast: above, divided by the similarity of the '
+    'best to its nearest among the candidates (or to the question, if that is more), or that of the best to its '
+    'nearest, divided by that of the best to the question, whichever is less; the average of other rows is taken off '
+    'them all. chance: the average similarity of the best to those rows. Null where there are fewer candidates.';
 
 create or replace function memory_plugin._semantic_least()
 returns double precision

@@ -40,8 +40,9 @@ $function$;
 comment on function memory_plugin._semantic_graph(
     text[], @extschema:vector@.halfvec, @extschema:vector@.halfvec, memory_plugin._filter, integer
 ) is
-    'Live rows of the namespaces from a walk through the graph towards p_guide, unordered; their score is the nearness '
-    'to p_unit. May be fewer than there are.';
+    'Up to p_limit live rows of the namespaces from a walk, which is one scan of the HNSW index (the graph), towards '
+    'p_guide: the embedding with the tail of a namespace and kinds. Unordered; score: the inner product with p_unit, '
+    'whose tail is zero, and so the cosine similarity of the embeddings. An approximate search: it may miss rows.';
 
 create or replace function memory_plugin._semantic_walks(
     p_namespaces text[], p_embedding @extschema:vector@.vector, p_unit @extschema:vector@.halfvec,

@@ -9,7 +9,8 @@ end
 $function$;
 
 comment on function memory_plugin._semantic_doubt() is
-    'A score in half precision is off by less than half of this: what lies so far behind the last place stays there.';
+    'Twice the greatest rounding error of a score in half precision: a row that is so far behind the last place does '
+    'not belong before it.';
 
 create or replace function memory_plugin._semantic_measured(
     p_candidates memory_plugin._candidate[], p_embedding @extschema:vector@.vector, p_limit integer
@@ -74,7 +75,7 @@ end
 $function$;
 
 comment on function memory_plugin._semantic_apart(@extschema:vector@.vector) is
-    'Two scores in half precision that are so far apart are in the right order.';
+    'How far apart two scores of this embedding in half precision must be for their order to be beyond doubt.';
 
 create or replace function memory_plugin._semantic_crowded(
     p_candidates memory_plugin._candidate[], p_embedding @extschema:vector@.vector, p_limit integer
@@ -186,5 +187,5 @@ end
 $function$;
 
 comment on function memory_plugin._semantic_few() is
-    'Of so many candidates whose scores are weighed anew each is measured by its stored vector; of more, the nearness '
-    'of the copies counts.';
+    'Up to so many candidates, whose scores are then fused or aged, are scored by their stored vectors; more of them '
+    'by the copies in half precision.';

@@ -38,4 +38,6 @@ $function$;
 
 comment on function memory_plugin._steered(@extschema:vector@.vector, text, text[], real[]) is
     'An embedding brought to unit length, and after it a tail for the namespace (of length p_weights[1]) and the kinds '
-    '(p_weights[2] each): what memory_vectors holds and what its graph is asked.';
+    '(p_weights[2] each). memory_vectors holds embeddings with the tail of their row; a walk through its graph, by '
+    'inner product, is led to the rows of a namespace and some kinds by their tail. Weights of zero: no tail, the '
+    'inner product is the cosine similarity. p_namespace and p_kinds may then be anything.';

@@ -28,6 +28,10 @@ CONSTANTS = {
     "sources": ",".join(SOURCES),
     "unchecked_bytes": str(UNCHECKED_BYTES),
     "tail_length": str(TAIL_LENGTH),
+    # A UUID as clients write it, in either case; Postgres reads others too.
+    "uuid": "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
+    # RFC 3339 for to_char, of a time in UTC.
+    "time_format": 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"',
     "graph_dimensions": str(GRAPH_DIMENSIONS),
     "near_dimensions": str(NEAR_DIMENSIONS),
     # What a tail weighs beside the embedding, which weighs 1: the namespace, and each kind. A walk through the graph

@@ -18,6 +18,8 @@ SHARED = (
     "graph_dimensions",
     "near_dimensions",
     "stored_tail",
+    "uuid",
+    "time_format",
     "asked_tail",
 )
 

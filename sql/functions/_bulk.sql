@@ -140,7 +140,7 @@ begin
         embedding := _check_embedding(_json_embedding(v_line.embedding));
     end if;
     v_id_text := case json_typeof(v_line.id) when 'string' then v_line.id #>> '{}' else _json_text('id', v_line.id) end;
-    if v_id_text !~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' then
+    if v_id_text !~* '^@uuid@$' then
         refusal := 'id must be a UUID';
         return;
     end if;

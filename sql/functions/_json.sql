@@ -243,7 +243,7 @@ returns text
 language sql immutable strict parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
-    select to_char(p_time at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+    select to_char(p_time at time zone 'UTC', '@time_format@')
 $function$;
 
 comment on function memory_plugin._rfc3339(timestamptz) is 'A time as RFC 3339, in UTC, with microseconds.';

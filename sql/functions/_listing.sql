@@ -86,7 +86,7 @@ declare
     v_memories text;
     v_rows bigint;
     -- As _rfc3339 writes it, without a call for each of a hundred times.
-    c_time constant text := 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"';
+    c_time constant text := '@time_format@';
 begin
     select
         string_agg(

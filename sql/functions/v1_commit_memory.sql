@@ -20,7 +20,7 @@ begin
     );
     v_id_text := _json_text('id', v_body.id);
     if v_id_text is not null then
-        if v_id_text !~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' then
+        if v_id_text !~* '^@uuid@$' then
             raise exception using errcode = 'MP001', message = 'id must be a UUID';
         end if;
         v_id := v_id_text::uuid;

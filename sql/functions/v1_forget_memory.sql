@@ -12,7 +12,7 @@ begin
     perform _json_body(body);
     v_namespace := _json_text('requested_by_namespace', body -> 'requested_by_namespace');
     perform _check_namespace('requested_by_namespace', v_namespace);
-    if v1_forget_memory.id !~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' then
+    if v1_forget_memory.id !~* '^@uuid@$' then
         raise exception using errcode = 'MP005', message = 'memory does not exist: its id is not a UUID';
     end if;
     perform forget_memory(v1_forget_memory.id::uuid, v_namespace);

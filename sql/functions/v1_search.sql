@@ -16,7 +16,7 @@ declare
         '^[{]"namespaces": ?[[]"@namespace_name@"(, ?"@namespace_name@")*[]]'
         '(, ?"limit": ?([1-9][0-9]?|100))?[}]$';
     -- As _rfc3339 writes it, without a call for each of a hundred times.
-    c_time constant text := 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"';
+    c_time constant text := '@time_format@';
 begin
     -- The latest memories of some namespaces, which is what is asked most, take a short way: on the long one, reading
     -- the rows is the least of it. What does not look just so takes the long one.

@@ -79,6 +79,7 @@ class Apply:
         self._report = report
         self._plpython_names = plpython.names()
         self.outcome = Outcome()
+        self._judged = False
 
     def run(self) -> Plan:
         """Bring the database to the wanted state, one step a transaction; return the plan of the last step.
@@ -115,7 +116,10 @@ class Apply:
         with waiting.naming(self._connection, self._settings, "looking at the database"):
             facts = discover.facts(self._connection)
             plan = planning.make(facts, self._source, self._settings, self._plpython_names)
-            foreign_code.refuse(self._connection, facts, self._source, plan)
+            if not self._judged:
+                # Once is enough: what is there after that, the installation has made.
+                foreign_code.refuse(self._connection, facts, self._source, plan)
+                self._judged = True
         return plan
 
     def _adopt(self, plan: Plan) -> None:

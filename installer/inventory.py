@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from memory_plugin.installer import plpython, sources, statements
 from memory_plugin.installer.sources import Migration, Sources
@@ -60,6 +61,13 @@ class Inventory:
 
 def read(source: Sources, placeholders: Mapping[str, str]) -> Inventory:
     """Return what the package's own sources make; an operator's own migrations are not counted."""
+    return _read(source, tuple(sorted(placeholders.items())))
+
+
+# Each step of an installation asks anew, and taking all of the SQL apart takes longer than most of them.
+@lru_cache(maxsize=4)
+def _read(source: Sources, values: tuple[tuple[str, str], ...]) -> Inventory:
+    placeholders = dict(values)
     tables, types, indexes = {"schema_migrations"}, set[str](), set[str]()
     columns: set[tuple[str, str]] = set()
     triggers: set[str] = set()

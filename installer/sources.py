@@ -60,7 +60,7 @@ class Sources:
     """True when an operator's own folder of migrations was given."""
     access: str = ""
     """Who may do what, applied after the functions."""
-    downs: Mapping[str, str] = field(default_factory=dict)
+    downs: Mapping[str, str] = field(default_factory=dict, hash=False)
     """What undoes a migration, by its name; the installer itself never does."""
 
     @property

@@ -6,6 +6,10 @@ import re
 from collections.abc import Iterator
 
 _DOLLAR_TAG = re.compile(r"\$(?:[A-Za-z_\u0080-\uffff][A-Za-z0-9_\u0080-\uffff]*)?\$")
+# Nothing in it begins or ends anything.
+_PLAIN = re.compile(r"[^;\s\-/'\"$]+")
+_ESCAPED = re.compile(r"['\\]")
+_SPACE = re.compile(r"\s+")
 _TRANSACTION = re.compile(
     r"(begin|start\s+transaction|commit|end|rollback|abort|savepoint|prepare\s+transaction)\b", re.IGNORECASE
 )
@@ -58,10 +62,12 @@ def _tokens(text: str) -> Iterator[tuple[str, int, int]]:
     while at < len(text):
         end, kind = at + 1, "code"
         char = text[at]
-        if char == ";":
+        if plain := _PLAIN.match(text, at):
+            end = plain.end()
+        elif space := _SPACE.match(text, at):
+            end, kind = space.end(), "space"
+        elif char == ";":
             kind = "semicolon"
-        elif char.isspace():
-            kind = "space"
         elif text.startswith("--", at):
             newline = text.find("\n", at)
             end, kind = (len(text) if newline < 0 else newline), "comment"
@@ -87,14 +93,13 @@ def _is_escape_string(text: str, at: int) -> bool:
 
 def _quoted_end(text: str, at: int, quote: str, *, escapes: bool) -> int:
     """Return the offset after the closing quote (a doubled one does not close)."""
+    stops = _ESCAPED if escapes else re.compile(quote)
     at += 1
-    while at < len(text):
-        if (escapes and text[at] == "\\") or text.startswith(quote * 2, at):
-            at += 2
-        elif text[at] == quote:
+    while stop := stops.search(text, at):
+        at = stop.start()
+        if text[at] == quote and not text.startswith(quote * 2, at):
             return at + 1
-        else:
-            at += 1
+        at += 2
     return len(text)
 
 

@@ -49,19 +49,23 @@ def test_a_terminal_gets_a_bar_with_rate_and_time_left(database: str, tmp_path: 
 def test_elsewhere_a_plain_line_comes_now_and_then_with_rate_and_time_left(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    clock = iter((0.0, 1.0, 6.0, 7.0, 12.0))
+    clock = iter((0.0, 1.0, 6.0, 7.0, 12.0, 20.0, 26.0))
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
     with progress.meter("export", 1000) as shown:
         for _ in range(3):
             shown.advance(100)
         shown.stage("comparing")
         shown.advance(300)
+        shown.rows("writing 50 memories", 50)
+        shown.advance(30)
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.splitlines() == [
         "export: 200 of 1,000 rows (20%), 33/s, 24 s left",
         "export: comparing",
         "export: 600 of 1,000 rows (60%), 50/s, 8 s left",
+        "export: writing 50 memories",
+        "export: 30 of 50 rows (60%), 5/s, 4 s left",
     ]
     assert "\x1b" not in printed.err
     assert "\r" not in printed.err

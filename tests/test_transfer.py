@@ -15,8 +15,9 @@ import pytest
 
 from fixtures.installing import connected, rows
 from fixtures.sidecars import PROGRAM, clean_env
+from memory_plugin.installer import cli
 from memory_plugin.installer.errors import ImportRefusedError
-from memory_plugin.installer.transfer import importing
+from memory_plugin.installer.transfer import importing, progress
 
 MEMORIES = (
     "select namespace, id::text, content, kind, source, pin, created_at, expires_at, propagation "
@@ -123,6 +124,44 @@ def test_a_conflict_is_skipped_updated_or_refused_as_asked(database: str) -> Non
     assert rows(database, LIVE) == [("team:a", "old")]
     ok(program(database, "import", "-", "--on-conflict", "update", stdin=line))
     assert rows(database, LIVE) == [("team:a", "new")]
+
+
+@pytest.mark.servers("any")
+@pytest.mark.parametrize(
+    ("mode", "kept", "counts"), [("skip", "first", (6, 3, 0, 3)), ("update", "second", (6, 3, 1, 2))]
+)
+def test_an_import_written_in_parts_keeps_what_one_statement_would_and_shows_how_far_it_is(
+    database: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    mode: str,
+    kept: str,
+    counts: tuple[int, ...],
+) -> None:
+    """An id may stand in lines of two parts, and be in the store already."""
+    monkeypatch.setattr(importing, "_LINES", 2)
+    monkeypatch.setattr(progress, "_PLAIN_INTERVAL", 0)
+    ids = [str(uuid.UUID(int=number)) for number in range(4)]
+    with connected(database) as connection:
+        connection.execute("select memory_plugin.commit_memory('team:a', 'there', id => %s)", [ids[3]])
+    texts = ((0, "first"), (1, "only"), (2, "first"), (0, "second"), (2, "second"), (3, "new"))
+    lines = [json.dumps({**GOOD, "id": ids[number], "content": text}) for number, text in texts]
+    (tmp_path / "lines.ndjson").write_text("\n".join(lines))
+    capsys.readouterr()
+    found = (str(tmp_path / "lines.ndjson"), "--database-url", database, "--on-conflict", mode, "--json")
+    assert cli.run(["import", *found]) == 0
+    shown = capsys.readouterr()
+    done = json.loads(shown.out)
+    assert (done["memories"], done["written"], done["updated"], done["unchanged"]) == counts
+    assert rows(database, LIVE) == [
+        ("team:a", text) for text in sorted([kept, kept, "only", "there" if mode == "skip" else "new"])
+    ]
+    left = 6 if mode == "skip" else 4
+    begun, *parts = shown.err.partition("import: writing ")[2].splitlines()
+    assert begun == f"{left} memories"
+    assert len(parts) == 3
+    assert f"import: {left} of {left} rows (100%)" in parts[-1]
 
 
 # More different words than a tsvector holds.

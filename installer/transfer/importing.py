@@ -26,6 +26,8 @@ _STAGING = "memory_plugin_import"
 # Control characters that JSON text never holds quote and separate, so that CSV takes every line as it is. Should a file
 # hold them all the same, they become one that JSON refuses; and a lone carriage return, which would end a row, a tab.
 _FORBIDDEN = bytes.maketrans(b"\x00\x01\x02\r", b"\x03\x03\x03\t")
+# What is written by one statement, so that it shows how far an import is.
+_LINES = 1000
 _END_OF_DATA = re.compile(rb"^\\\.[ \t]*$", re.MULTILINE)
 
 _STAGE = f"""
@@ -158,12 +160,22 @@ on conflict (name) do {{otherwise}}
 _UPDATE_NAMESPACE = """update set kind = excluded.kind, expires_at = excluded.expires_at, metadata = excluded.metadata
 where (n.kind, n.expires_at, n.metadata) is distinct from (excluded.kind, excluded.expires_at, excluded.metadata)"""
 _MEMORIES = f"""
-insert into memory_plugin.memory_records as r (
-    namespace, id, content, kind, source, expires_at, propagation, pin, embedding, created_at
+with lines as (
+    select c.* from pg_temp.{_STAGING}_checked as c where c.line_type = 'memory' and c.n > {{after}} and c.n <= {{upto}}
+),
+done as (
+    insert into memory_plugin.memory_records as r (
+        namespace, id, content, kind, source, expires_at, propagation, pin, embedding, created_at
+    )
+    select c.namespace, c.id, c.content, c.kind, c.source, c.expires_at, c.propagation, c.pin, c.embedding, c.created_at
+    from lines as c order by c.n
+    on conflict (namespace, id) do {{otherwise}}
+    returning r.xmax = 0 as fresh
 )
-select c.namespace, c.id, c.content, c.kind, c.source, c.expires_at, c.propagation, c.pin, c.embedding, c.created_at
-from pg_temp.{_STAGING}_checked as c where c.line_type = 'memory' order by c.n
-on conflict (namespace, id) do {{otherwise}}
+select
+    (select pg_catalog.count(*) from lines), pg_catalog.count(*) filter (where d.fresh),
+    pg_catalog.count(*) filter (where not d.fresh)
+from done as d
 """
 # A file without embeddings must not take away those of memories whose text is still the same.
 _EMBEDDING = (
@@ -209,7 +221,6 @@ def read(
     connection.execute(f"drop table pg_temp.{_STAGING}")
     connection.execute(_REDACT)
     namespaces, memories = _counts(connection)
-    meter.stage(f"writing {memories} memories")
     if mode == "update":
         connection.execute(_LAST_LINE_WINS)
     for statement in _EXPIRED:
@@ -217,7 +228,7 @@ def read(
     if mode == "error":
         _refuse_conflicts(connection)
     _write_namespaces(connection, mode)
-    written, updated = _write_memories(connection, mode, vector)
+    written, updated = _write_memories(connection, mode, vector, meter)
     return Imported(namespaces, memories, written, updated, memories - written - updated)
 
 
@@ -319,14 +330,20 @@ def _write_namespaces(connection: Connection, mode: str) -> None:
     connection.execute(_NAMESPACES.format(only="where c.line_type = 'memory'", otherwise="nothing"))
 
 
-def _write_memories(connection: Connection, mode: str, vector: sql.Identifier) -> tuple[int, int]:
-    """Insert the memories; return how many are new and how many were changed."""
-    if mode != "update":
-        return connection.execute(_MEMORIES.format(otherwise="nothing")).rowcount, 0
-    statement = sql.SQL(_MEMORIES.format(otherwise=_UPDATE_MEMORY)).format(vector=vector)
-    counted = sql.SQL(
-        "with done as ({} returning r.xmax = 0 as fresh) "
-        "select pg_catalog.count(*) filter (where fresh), pg_catalog.count(*) filter (where not fresh) from done"
-    ).format(statement)
-    row = store.one(connection, counted)
-    return int(str(row[0])), int(str(row[1]))
+def _write_memories(connection: Connection, mode: str, vector: sql.Identifier, meter: Meter) -> tuple[int, int]:
+    """Insert the memories, some lines at a time; return how many are new and how many were changed."""
+    last, left = store.one(
+        connection,
+        f"select coalesce(pg_catalog.max(n), 0), pg_catalog.count(*) from pg_temp.{_STAGING}_checked "
+        "where line_type = 'memory'",
+    )
+    meter.rows(f"writing {left} memories", int(str(left)))
+    connection.execute(f"create index on pg_temp.{_STAGING}_checked (n)")
+    otherwise = sql.SQL(_UPDATE_MEMORY).format(vector=vector) if mode == "update" else sql.SQL("nothing")
+    written = updated = 0
+    for after in range(0, int(str(last)), _LINES):
+        part = sql.SQL(_MEMORIES).format(after=after, upto=after + _LINES, otherwise=otherwise)
+        memories, fresh, changed = (int(str(value)) for value in store.one(connection, part))
+        written, updated = written + fresh, updated + changed
+        meter.advance(memories)
+    return written, updated

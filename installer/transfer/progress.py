@@ -18,10 +18,14 @@ _PLAIN_INTERVAL = 5.0
 
 @dataclass(frozen=True)
 class Meter:
-    """What a long task calls: `advance` by rows or bytes that are done, `stage` when the kind of work changes."""
+    """What a long task calls: `advance` by rows or bytes that are done, `stage` when the kind of work changes.
+
+    `rows` begins a part of so many rows, which `advance` counts from then on.
+    """
 
     advance: Callable[[int], None]
     stage: Callable[[str], None]
+    rows: Callable[[str, int], None]
 
 
 @contextmanager
@@ -32,16 +36,17 @@ def meter(label: str, total: int | None, unit: str = "rows") -> Iterator[Meter]:
             yield shown
     else:
         plain = _Plain(label, total, unit)
-        yield Meter(advance=plain.advance, stage=plain.stage)
+        yield Meter(advance=plain.advance, stage=plain.stage, rows=plain.rows)
 
 
 @contextmanager
 def _bar(label: str, total: int | None, unit: str) -> Iterator[Meter]:
     """Yield a meter that draws a bar with rate and time left."""
+    shown = _Amount(unit)
     columns: tuple[ProgressColumn, ...] = (
         TextColumn("{task.description}"),
         BarColumn(),
-        _Amount(unit),
+        shown,
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
@@ -53,7 +58,12 @@ def _bar(label: str, total: int | None, unit: str) -> Iterator[Meter]:
             """Begin a part whose end cannot be foreseen."""
             progress.update(task, description=f"{label}: {text}")
 
-        yield Meter(advance=lambda count: progress.update(task, advance=count), stage=stage)
+        def rows(text: str, count: int) -> None:
+            """Begin a part of so many rows."""
+            shown.unit = "rows"
+            progress.reset(task, total=count, description=f"{label}: {text}")
+
+        yield Meter(advance=lambda count: progress.update(task, advance=count), stage=stage, rows=rows)
 
 
 class _Amount(ProgressColumn):
@@ -61,12 +71,12 @@ class _Amount(ProgressColumn):
 
     def __init__(self, unit: str) -> None:
         super().__init__()
-        self._unit = unit
+        self.unit = unit
 
     def render(self, task: Task) -> Text:
         """Return the column's text."""
         return Text(
-            amount(int(task.completed), None if task.total is None else int(task.total), task.speed or 0, self._unit)
+            amount(int(task.completed), None if task.total is None else int(task.total), task.speed or 0, self.unit)
         )
 
 
@@ -94,6 +104,12 @@ class _Plain:
     def stage(self, text: str) -> None:
         """Print what begins now."""
         self._say(text)
+
+    def rows(self, text: str, count: int) -> None:
+        """Print what begins now, and count anew."""
+        self._say(text)
+        self._total, self._unit, self._done = count, "rows", 0
+        self._begun = self._told = time.monotonic()
 
     def _say(self, text: str) -> None:
         click.echo(f"{self._label}: {text}", err=True)

@@ -64,7 +64,9 @@ class Counting:
         execute = psycopg.Connection.execute
 
         def counted(connection: psycopg.Connection[Any], *arguments: Any, **options: Any) -> Any:
-            if not self._inside and threading.get_ident() == self._thread:
+            # What sets a session back may fail: with the connection its settings are gone too.
+            resets = isinstance(arguments[0], bytes) and arguments[0].startswith(b"reset ")
+            if not resets and not self._inside and threading.get_ident() == self._thread:
                 self.seen += 1
                 if self.seen == self._at:
                     self._inside = True

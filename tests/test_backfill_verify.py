@@ -23,7 +23,7 @@ def test_verify_holds_no_more_locks_the_more_batches_it_reads(database: str) -> 
         "select count(*) from pg_locks as l inner join pg_stat_activity as a using (pid)"
         " where a.application_name = 'memory-plugin backfill' and a.datname = current_database()"
     )
-    meter = Meter(advance=lambda _: held.extend(rows(database, locks)), stage=lambda _: None)
+    meter = Meter(advance=lambda _: held.extend(rows(database, locks)), stage=lambda _: None, rows=lambda *_: None)
     with opened(settings, settings) as doors:
         compared = comparing.compare(doors, look(doors), meter, size=1)
     assert compared.refused == 0

@@ -22,18 +22,17 @@ SCHEMA = "select to_regnamespace('memory_plugin')"
     ],
 )
 def test_removal_is_refused_while_another_schema_would_lose_something(
-    server: Server, empty_database: str, theirs: str
+    server: Server, database: str, theirs: str
 ) -> None:
-    install(empty_database)
-    rows(empty_database, "create schema theirs")
-    rows(empty_database, theirs)
-    done = psql(server, empty_database, DOWN)
+    rows(database, "create schema theirs")
+    rows(database, theirs)
+    done = psql(server, database, DOWN)
     assert done.returncode != 0
     assert "would also drop:" in done.stderr
     assert "theirs." in done.stderr
     assert "Nothing was dropped." in done.stderr
-    assert rows(empty_database, SCHEMA) != GONE
-    assert install(empty_database).applied == ()
+    assert rows(database, SCHEMA) != GONE
+    assert install(database).applied == ()
 
 
 def test_removal_after_following_its_hint_keeps_the_other_schemas_vectors(server: Server, empty_database: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -14,17 +15,18 @@ Connection = psycopg.Connection[Any]
 NAME = "custom:excluded"
 
 
-@pytest.fixture
-def fruit(conn: Connection) -> Connection:
+@pytest.fixture(scope="module")
+def fruit(module_database: str) -> Iterator[Connection]:
     """Store 1,250 memories of plums near to a question, and farther from it fifty of other fruit."""
-    fill(conn, NAME, 1300, "case when i <= 1250 then 'plum jam ' else 'pear cake ' end || i")
-    conn.execute(
-        "update memory_plugin.memory_records as r set embedding = ("
-        "    select array[cos(a.angle), sin(a.angle)] || array_fill(0::double precision, array[1534])"
-        "    from (select 0.001 * split_part(r.content, ' ', 3)::integer as angle) as a"
-        ")::real[]",
-    )
-    return conn
+    with psycopg.connect(module_database, autocommit=True) as conn:
+        fill(conn, NAME, 1300, "case when i <= 1250 then 'plum jam ' else 'pear cake ' end || i")
+        conn.execute(
+            "update memory_plugin.memory_records as r set embedding = ("
+            "    select array[cos(a.angle), sin(a.angle)] || array_fill(0::double precision, array[1534])"
+            "    from (select 0.001 * split_part(r.content, ' ', 3)::integer as angle) as a"
+            ")::real[]",
+        )
+        yield conn
 
 
 @pytest.mark.parametrize(

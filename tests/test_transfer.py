@@ -275,22 +275,9 @@ def earlier(database: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def database(make_database: Callable[[], str]) -> str:
+def database(new_public_database: Callable[[], str]) -> str:
     """Return a database whose pgvector a plain search_path finds, as an earlier platform's would."""
-    return make_database()
-
-
-@pytest.fixture
-def make_database(new_empty_database: Callable[[], str]) -> Callable[[], str]:
-    """Return a maker of installed databases with pgvector in public."""
-
-    def make() -> str:
-        url = new_empty_database()
-        rows(url, "create extension vector")
-        ok(program(url, "install"))
-        return url
-
-    return make
+    return new_public_database()
 
 
 def test_a_backfill_places_every_scope_and_refuses_what_the_tree_cannot_answer(

@@ -58,21 +58,20 @@ def test_with_yes_the_store_goes_and_can_be_installed_again(empty_database: str,
     ],
 )
 def test_pgvector_moves_to_public_first_when_others_use_it(
-    empty_database: str, capsys: pytest.CaptureFixture[str], theirs: str
+    database: str, capsys: pytest.CaptureFixture[str], theirs: str
 ) -> None:
-    install(empty_database)
-    rows(empty_database, "create schema theirs")
-    rows(empty_database, theirs)
-    before = rows(empty_database, "select embedding::text from theirs.docs")
-    assert uninstall(empty_database) == 2
+    rows(database, "create schema theirs")
+    rows(database, theirs)
+    before = rows(database, "select embedding::text from theirs.docs")
+    assert uninstall(database) == 2
     assert "theirs.docs.embedding" in capsys.readouterr().out
-    assert rows(
-        empty_database, "select extnamespace::regnamespace::text from pg_extension where extname = 'vector'"
-    ) == [("memory_plugin",)]
-    assert uninstall(empty_database, "--yes") == 0
-    assert rows(empty_database, SCHEMA) == GONE
-    assert rows(empty_database, "select embedding::text from theirs.docs") == before
-    assert rows(empty_database, "select '[1,2]'::public.vector::text") == [("[1,2]",)]
+    assert rows(database, "select extnamespace::regnamespace::text from pg_extension where extname = 'vector'") == [
+        ("memory_plugin",)
+    ]
+    assert uninstall(database, "--yes") == 0
+    assert rows(database, SCHEMA) == GONE
+    assert rows(database, "select embedding::text from theirs.docs") == before
+    assert rows(database, "select '[1,2]'::public.vector::text") == [("[1,2]",)]
 
 
 @pytest.mark.parametrize(
@@ -80,15 +79,14 @@ def test_pgvector_moves_to_public_first_when_others_use_it(
     NEED_THE_STORE,
 )
 def test_it_is_refused_while_something_of_others_needs_the_store(
-    empty_database: str, capsys: pytest.CaptureFixture[str], theirs: str
+    database: str, capsys: pytest.CaptureFixture[str], theirs: str
 ) -> None:
-    install(empty_database)
-    rows(empty_database, "create schema theirs")
-    rows(empty_database, theirs)
-    assert uninstall(empty_database, "--yes") == 30
+    rows(database, "create schema theirs")
+    rows(database, theirs)
+    assert uninstall(database, "--yes") == 30
     assert "theirs." in capsys.readouterr().err
-    assert rows(empty_database, SCHEMA) != GONE
-    assert install(empty_database).applied == ()
+    assert rows(database, SCHEMA) != GONE
+    assert install(database).applied == ()
 
 
 @pytest.mark.parametrize(
@@ -111,19 +109,18 @@ def test_it_is_refused_while_something_of_others_needs_the_store(
 )
 @pytest.mark.parametrize("store", [True, False])
 def test_it_is_refused_while_something_of_others_stands_in_the_schema(
-    empty_database: str, capsys: pytest.CaptureFixture[str], theirs: str, named: str, store: bool
+    database: str, empty_database: str, capsys: pytest.CaptureFixture[str], theirs: str, named: str, store: bool
 ) -> None:
-    if store:
-        install(empty_database)
-    else:
-        rows(empty_database, "create schema memory_plugin")
-    rows(empty_database, theirs)
-    before = members(empty_database, "memory_plugin")
+    url = database if store else empty_database
+    if not store:
+        rows(url, "create schema memory_plugin")
+    rows(url, theirs)
+    before = members(url, "memory_plugin")
     for arguments in ((), ("--yes",)):
-        assert uninstall(empty_database, *arguments) == 25
+        assert uninstall(url, *arguments) == 25
         printed = capsys.readouterr()
         assert not store or (named in printed.err and named in printed.out and "set schema" in printed.err)
-    assert members(empty_database, "memory_plugin") == before
+    assert members(url, "memory_plugin") == before
 
 
 def test_tables_of_others_that_are_called_as_ours_are_no_store(empty_database: str) -> None:

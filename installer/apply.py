@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -79,7 +79,6 @@ class Apply:
         self._report = report
         self._plpython_names = plpython.names()
         self.outcome = Outcome()
-        self._judged = False
 
     def run(self) -> Plan:
         """Bring the database to the wanted state, one step a transaction; return the plan of the last step.
@@ -116,10 +115,9 @@ class Apply:
         with waiting.naming(self._connection, self._settings, "looking at the database"):
             facts = discover.facts(self._connection)
             plan = planning.make(facts, self._source, self._settings, self._plpython_names)
-            if not self._judged:
-                # Once is enough: what is there after that, the installation has made.
+            if not (self.outcome.adopted or self.outcome.applied):
+                # Later on, what is there is what the installation has made.
                 foreign_code.refuse(self._connection, facts, self._source, plan)
-                self._judged = True
         return plan
 
     def _adopt(self, plan: Plan) -> None:
@@ -168,16 +166,17 @@ class Apply:
             if (migration.name,) in names:
                 self._connection.rollback()
                 return
-            worker = open_connection(self._settings, "install", autocommit=True)
-            try:
-                self._statements(worker, migration, plan)
-            finally:
-                worker.close()
+            self._statements(migration, plan)
             self._record(migration)
             self._connection.commit()
         self._applied(migration, began)
 
-    def _statements(self, worker: Connection, migration: Migration, plan: Plan) -> None:
+    def _statements(self, migration: Migration, plan: Plan) -> None:
+        """Run a migration's statements on a connection of their own."""
+        with closing(open_connection(self._settings, "install", autocommit=True)) as worker:
+            self._each(worker, migration, plan)
+
+    def _each(self, worker: Connection, migration: Migration, plan: Plan) -> None:
         """Run a migration's statements, each by itself, after clearing away what a killed run left."""
         text = sources.render(migration.text, plan.placeholders, migration.name)
         milliseconds = round(self._settings.lock_timeout_s * 1000)
@@ -217,11 +216,7 @@ class Apply:
         try:
             with self._step(f"building the index {name} again"):
                 waiting.begin_locked(self._connection, self._settings)
-                worker = open_connection(self._settings, "install", autocommit=True)
-                try:
-                    self._statements(worker, inventory.making(self._source, name), plan)
-                finally:
-                    worker.close()
+                self._statements(inventory.making(self._source, name), plan)
             note = f"built the index {name} again ({time.monotonic() - began:.2f} s)"
         except InstallError as error:
             note = f"the index {name} could not be built again: {error.detail or error.message}"

@@ -56,7 +56,7 @@ class Inventory:
     functions: tuple[Function, ...]
     triggers: frozenset[str] = frozenset()
     made_by: Mapping[str, str] = field(default_factory=dict)
-    """The migration whose text makes an index, a type or a trigger, by its name."""
+    """The migration whose text makes a type, by its name."""
 
 
 def read(source: Sources, placeholders: Mapping[str, str]) -> Inventory:
@@ -64,7 +64,7 @@ def read(source: Sources, placeholders: Mapping[str, str]) -> Inventory:
     return _read(source, tuple(sorted(placeholders.items())))
 
 
-# Each step of an installation asks anew, and taking all of the SQL apart takes longer than most of them.
+# Plan, look and verdict of one installation each ask, and taking all of the SQL apart takes longer than all they do.
 @lru_cache(maxsize=4)
 def _read(source: Sources, values: tuple[tuple[str, str], ...]) -> Inventory:
     placeholders = dict(values)
@@ -82,7 +82,7 @@ def _read(source: Sources, values: tuple[tuple[str, str], ...]) -> Inventory:
             if _FORMAT_TRIGGER.search(statement):
                 new_triggers += _TRIGGER_PAIR.findall(statement)
             types, indexes, triggers = types.union(new_types), indexes.union(new_indexes), triggers.union(new_triggers)
-            made_by |= dict.fromkeys((*new_types, *new_indexes, *new_triggers), migration.name)
+            made_by |= dict.fromkeys(new_types, migration.name)
             for table in _ALTER_TABLE.findall(statement)[:1]:
                 columns |= {(table, column) for column in _ADD_COLUMN.findall(statement)}
                 columns -= {(table, column) for column in _DROP_COLUMN.findall(statement)}

@@ -6,12 +6,16 @@ the same rules: they never change, and what a later rule changes takes a migrati
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 NAMESPACE_NAME = "[a-z]+:[A-Za-z0-9_:.-]+"
 """A regular expression, without anchors, for the name of a namespace."""
 NAMESPACE_LENGTH = 256
 """Characters in the name of a namespace, at most."""
 KINDS = ("fact", "summary", "checkpoint")
 SOURCES = ("agent", "runtime", "user")
+UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+"""A regular expression, without anchors and in lower case, for a UUID as clients write it; Postgres reads more."""
 UNCHECKED_BYTES = 300_000
 """A text of so many bytes surely has no more words than a tsvector holds; a longer one is tried."""
 TAIL_LENGTH = 19
@@ -21,15 +25,23 @@ GRAPH_DIMENSIONS = 4000 - TAIL_LENGTH
 NEAR_DIMENSIONS = 1100
 """Numbers in an embedding, at most, for an index to hold the vectors of a namespace beside each other."""
 
+
+def _listed(words: Iterable[str]) -> str:
+    """Return words as the literals of an SQL list."""
+    return ", ".join(f"'{word}'" for word in words)
+
+
 CONSTANTS = {
     "namespace_name": NAMESPACE_NAME,
     "namespace_length": str(NAMESPACE_LENGTH),
     "kinds": ",".join(KINDS),
     "sources": ",".join(SOURCES),
+    # As the text of JSON holds them.
+    "json_kinds": _listed(f'"{kind}"' for kind in KINDS),
+    "json_sources": _listed(f'"{source}"' for source in SOURCES),
     "unchecked_bytes": str(UNCHECKED_BYTES),
     "tail_length": str(TAIL_LENGTH),
-    # A UUID as clients write it, in either case; Postgres reads others too.
-    "uuid": "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
+    "uuid": UUID,
     # RFC 3339 for to_char, of a time in UTC.
     "time_format": 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"',
     "graph_dimensions": str(GRAPH_DIMENSIONS),

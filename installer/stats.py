@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from memory_plugin.installer import rules
 from memory_plugin.installer.errors import InstallError
 from memory_plugin.installer.settings import Settings
 from memory_plugin.installer.waiting import reading
@@ -47,7 +48,7 @@ def rows(stats: Stats) -> Sequence[tuple[str, str]]:
     if facts is None:
         return [("contents", f"not counted: {stats.problem}")] if stats.problem else []
     namespaces, memories = facts["namespaces"], facts["memories"]
-    kinds = ", ".join(f"{memories[kind]:,} {kind}" for kind in ("fact", "summary", "checkpoint"))
+    kinds = ", ".join(f"{memories[kind]:,} {kind}" for kind in rules.KINDS)
     return [
         ("capabilities", ", ".join(facts["capabilities"] or ())),
         ("namespaces", f"{namespaces['live']:,}"),

@@ -41,7 +41,6 @@ _CHECKED = f"""
 create temporary table {_STAGING}_checked on commit drop as
 select s.n, l.* from pg_temp.{_STAGING} as s cross join lateral memory_plugin._import_line(s.line) as l with no data
 """
-_UUID = r"""^"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"$"""
 _DAY = r"((0[1-9]|1[0-2])-([01][1-9]|10|2[0-8])|(0[13578]|1[02])-(29|3[01]))"
 _TIME = rf"""^"2[0-9]{{3}}-{_DAY}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]{{1,6}})?(Z|[+]00:00)"$"""
 # A memory as an export writes it, which no rule of a line can refuse, is taken without a call of a function: a tenth of
@@ -65,10 +64,10 @@ cross join lateral pg_catalog.json_to_record(
     propagation json, pin json, embedding json, created_at json
 )
 where x.type::text = '"memory"'
-    and x.kind::text in ('"fact"', '"summary"', '"checkpoint"')
-    and x.source::text in ('"agent"', '"runtime"', '"user"')
+    and x.kind::text in ({rules.CONSTANTS["json_kinds"]})
+    and x.source::text in ({rules.CONSTANTS["json_sources"]})
     and x.namespace::text ~ '^"[^"\\]+"$'
-    and x.id::text ~ '{_UUID}'
+    and x.id::text ~* '^"{rules.UUID}"$'
     and x.created_at::text ~ '{_TIME}'
     and (x.expires_at is null or x.expires_at::text ~ '{_TIME}')
     and (x.pin is null or x.pin::text in ('true', 'false'))
@@ -95,7 +94,7 @@ select * from (
     ) as g
     where (
         g.line_type = 'memory'
-        and g.kind in ('fact', 'summary', 'checkpoint') and g.source in ('agent', 'runtime', 'user')
+        and g.kind = any ('{{{",".join(rules.KINDS)}}}') and g.source = any ('{{{",".join(rules.SOURCES)}}}')
         and g.namespace ~ '^{rules.NAMESPACE_NAME}$' and pg_catalog.length(g.namespace) <= {rules.NAMESPACE_LENGTH}
     ) is not true
 ) as judged
@@ -312,14 +311,13 @@ def _listed(shown: list[str], total: int) -> str:
     return "; ".join(shown) + (f"; and {total - len(shown)} more" if total > len(shown) else "")
 
 
-def _counts(connection: Connection) -> tuple[int, int]:
+def _counts(connection: Connection) -> tuple[int, ...]:
     """Return how many namespaces and memories the file holds."""
-    row = store.one(
+    return store.numbers(
         connection,
         "select pg_catalog.count(*) filter (where line_type = 'namespace'), "
         f"pg_catalog.count(*) filter (where line_type = 'memory') from pg_temp.{_STAGING}_checked",
     )
-    return int(str(row[0])), int(str(row[1]))
 
 
 def _write_namespaces(connection: Connection, mode: str) -> None:
@@ -332,18 +330,18 @@ def _write_namespaces(connection: Connection, mode: str) -> None:
 
 def _write_memories(connection: Connection, mode: str, vector: sql.Identifier, meter: Meter) -> tuple[int, int]:
     """Insert the memories, some lines at a time; return how many are new and how many were changed."""
-    last, left = store.one(
+    last, left = store.numbers(
         connection,
         f"select coalesce(pg_catalog.max(n), 0), pg_catalog.count(*) from pg_temp.{_STAGING}_checked "
         "where line_type = 'memory'",
     )
-    meter.rows(f"writing {left} memories", int(str(left)))
+    meter.rows(f"writing {left} memories", left)
     connection.execute(f"create index on pg_temp.{_STAGING}_checked (n)")
     otherwise = sql.SQL(_UPDATE_MEMORY).format(vector=vector) if mode == "update" else sql.SQL("nothing")
     written = updated = 0
-    for after in range(0, int(str(last)), _LINES):
+    for after in range(0, last, _LINES):
         part = sql.SQL(_MEMORIES).format(after=after, upto=after + _LINES, otherwise=otherwise)
-        memories, fresh, changed = (int(str(value)) for value in store.one(connection, part))
+        memories, fresh, changed = store.numbers(connection, part)
         written, updated = written + fresh, updated + changed
         meter.advance(memories)
     return written, updated

@@ -78,9 +78,15 @@ def one(connection: Connection, query: str | sql.Composed, parameters: object = 
     return tuple(row)
 
 
+def numbers(connection: Connection, query: str | sql.Composed, parameters: object = None) -> tuple[int, ...]:
+    """Return the single row of a query for numbers."""
+    row = one(connection, query, parameters)
+    found = tuple(value for value in row if isinstance(value, int))
+    if len(found) < len(row):
+        raise TypeError("a count that is no number")
+    return found
+
+
 def number(connection: Connection, query: str | sql.Composed, parameters: object = None) -> int:
     """Return the single number of a query."""
-    value = one(connection, query, parameters)[0]
-    if not isinstance(value, int):
-        raise TypeError("a count that is no number")
-    return value
+    return numbers(connection, query, parameters)[0]

@@ -45,10 +45,12 @@ begin
             hint = 'In SQL it is skip_results.';
     end if;
     if not (p_filter.kinds <@ '{@kinds@}') then
-        raise exception using errcode = 'MP001', message = 'kinds must be some of: ' || array_to_string('{@kinds@}'::text[], ', ');
+        raise exception using errcode = 'MP001',
+            message = 'kinds must be some of: ' || array_to_string('{@kinds@}'::text[], ', ');
     end if;
     if not (p_filter.sources <@ '{@sources@}') then
-        raise exception using errcode = 'MP001', message = 'source must be one of: ' || array_to_string('{@sources@}'::text[], ', '),
+        raise exception using errcode = 'MP001',
+            message = 'source must be one of: ' || array_to_string('{@sources@}'::text[], ', '),
             hint = 'In SQL it is sources.';
     end if;
     -- NaN is the greatest float in Postgres, so it fails these too.

@@ -31,8 +31,8 @@ begin
         inner join memory_namespaces as n on a.name = n.name
         where (n.expires_at is null or n.expires_at > now())
             and json_typeof(a.content) = 'string' and ascii(a.content #>> '{}') between 33 and 126
-            and a.kind::text in ('"fact"', '"summary"', '"checkpoint"')
-            and a.source::text in ('"agent"', '"runtime"', '"user"')
+            and a.kind::text in (@json_kinds@)
+            and a.source::text in (@json_sources@)
             and coalesce(a.pin::text, 'null') in ('true', 'false', 'null')
             and num_nonnulls(a.id, a.expires_at, a.propagation, a.embedding) = 0
             and not exists (select from settings as s where s.name = 'redact_on_commit' and s.value = 'true')

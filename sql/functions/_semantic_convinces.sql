@@ -107,6 +107,7 @@ declare
     v_stands record := _semantic_standing(p_candidates, p_namespaces, p_unit, p_place);
     v_best @extschema:vector@.vector;
     v_settings text[];
+    v_beside _candidate[];
     v_near double precision;
     v_more _candidate[];
 begin
@@ -121,13 +122,12 @@ begin
     select @extschema:vector@.subvector(v.embedding, 1, @dimensions@)::@extschema:vector@.vector into v_best
     from memory_vectors as v where v.namespace = v_stands.best_namespace and v.id = v_stands.best_id;
     v_settings := _graph_settings(25, 500);
+    v_beside := _semantic_graph(
+        array[v_stands.best_namespace], _steered(v_best, '', null, '{0,0}'),
+        _steered(v_best, v_stands.best_namespace, p_filter.kinds, '@asked_tail@'), p_filter, 4
+    );
     select n.score into v_near
-    from unnest(
-        _semantic_graph(
-            array[v_stands.best_namespace], _steered(v_best, '', null, '{0,0}'),
-            _steered(v_best, v_stands.best_namespace, p_filter.kinds, '@asked_tail@'), p_filter, 4
-        )
-    ) as n (namespace, id, score)
+    from unnest(v_beside) as n (namespace, id, score)
     where n.id <> v_stands.best_id
     order by n.score desc
     limit 1 offset 2;

@@ -23,16 +23,14 @@ security definer
 rows 20
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
+declare
+    -- As the argument of unnest it would be called twice: by the planner, too, who asks how many rows there will be.
+    v_answer constant _search_answer := _search(
+        namespaces, query, kinds, max_results, embedding, sources, created_after, created_before, min_score,
+        recency_half_life, lexical_weight, semantic_weight, skip_results, explain, diversity, neighbour_weight
+    );
 begin
-    return query
-    select h.*
-    from unnest((
-        _search(
-            namespaces, query, kinds, max_results, embedding, sources, created_after, created_before, min_score,
-            recency_half_life, lexical_weight, semantic_weight, skip_results, explain, diversity,
-            neighbour_weight
-        )
-    ).hits) as h;
+    return query select h.* from unnest(v_answer.hits) as h;
 end
 $function$;
 

@@ -18,6 +18,7 @@ declare
     v_question record;
     v_found text[];
     v_best text[];
+    v_compared _candidate[];
     v_began timestamptz;
     v_between timestamptz;
     v_share double precision;
@@ -59,17 +60,16 @@ begin
             select coalesce(array_agg(h.id::text) filter (where h.id <> v_question.id), '{}') into v_found
             from search(array[v_name], embedding => v_question.embedding, max_results => c_places + 1) as h;
             v_between := clock_timestamp();
+            v_compared := _semantic_measured(
+                (
+                    _semantic_compare(
+                        array[v_name], _steered(v_question.embedding, '', null, '{0,0}'), v_unfiltered, c_places + 1
+                    )
+                ).nearest,
+                v_question.embedding, c_places + 1
+            );
             select coalesce(array_agg(e.id::text order by e.place) filter (where e.id <> v_question.id), '{}') into v_best
-            from unnest(
-                _semantic_measured(
-                    (
-                        _semantic_compare(
-                            array[v_name], _steered(v_question.embedding, '', null, '{0,0}'), v_unfiltered, c_places + 1
-                        )
-                    ).nearest,
-                    v_question.embedding, c_places + 1
-                )
-            ) with ordinality as e (namespace, id, score, place);
+            from unnest(v_compared) with ordinality as e (namespace, id, score, place);
             search_ms := search_ms + 1000 * extract(epoch from v_between - v_began);
             exact_ms := exact_ms + 1000 * extract(epoch from clock_timestamp() - v_between);
             select coalesce(avg((b.id = any (v_found))::integer), 1) into v_share

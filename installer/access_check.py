@@ -161,7 +161,7 @@ def _secured(connection: Connection, owner: str, there: list[str]) -> list[str]:
     """Return what is wrong with row-level security: it is forced, by the owner's policy, the reader's and no third."""
     lines: list[str] = []
     columns = {"memory_namespaces": "name", "memory_records": "namespace"}
-    tables = [*columns, "memory_vectors", "memory_lengths", "embedding_provider"]
+    tables = [*columns, "memory_vectors", "memory_sketches", "memory_lengths", "embedding_provider"]
     for table, forced, policies in connection.execute(_SECURED, (tables,)).fetchall():
         if not forced:
             lines.append(f"table memory_plugin.{table}: row-level security is not enabled and forced")

@@ -60,13 +60,16 @@ select count(*), pg_catalog.bool_and(p.due) is not false from memory_plugin._ree
 """
 _RECORDS = "memory_plugin.memory_records"
 _SPARE = "memory_plugin.memory_vectors_spare"
-_BOTH = f"{_RECORDS}, memory_plugin.memory_vectors, {_SPARE}"
+_SKETCHES = "memory_plugin.memory_sketches_spare"
+_BOTH = f"{_RECORDS}, memory_plugin.memory_vectors, {_SPARE}, memory_plugin.memory_sketches, {_SKETCHES}"
 _INDEXES = {
     "memory_records_unembedded_spare": f"{_RECORDS} (created_at) where embedding_spare is null",
     "memory_vectors_live_spare": f"{_SPARE} (namespace, kind, (coalesce(expires_at, 'infinity'::timestamptz))) "
     "include (expires_at)",
     "memory_vectors_near_spare": f"{_SPARE} (namespace, kind, (coalesce(expires_at, 'infinity'::timestamptz))) "
     f"include (expires_at, created_at, id, source, embedding) where {{dimensions}} <= {rules.NEAR_DIMENSIONS}",
+    "memory_sketches_live_spare": f"{_SKETCHES} (namespace, kind, (coalesce(expires_at, 'infinity'::timestamptz))) "
+    "include (expires_at, created_at, id, source, sketch)",
     "memory_vectors_embedding_spare": f"{_SPARE} using hnsw (embedding {{vector}}.halfvec_ip_ops) "
     f"with (m = 16, ef_construction = {{neighbours}}) where {{dimensions}} <= {rules.GRAPH_DIMENSIONS}",
 }
@@ -136,7 +139,7 @@ class Change:
                 self._check_refused()
             for name in _INDEXES:
                 self._index(state, name)
-            self._connection.execute(f"vacuum (analyze) {_SPARE}")
+            self._connection.execute(f"vacuum (analyze) {_SPARE}, {_SKETCHES}")
             self._fetch(ENOUGH)
             self._check()
             if self._swap(state.dimensions, TRIES, leave_refused=leave_refused):
@@ -317,7 +320,7 @@ class Change:
     def _drop(self) -> None:
         """Drop the second vectors."""
         drop = partial(self._connection.execute, "select memory_plugin._reembed_drop()")
-        waiting.hold(self._connection, self._settings, f"{_RECORDS}, {_SPARE}", drop)
+        waiting.hold(self._connection, self._settings, f"{_RECORDS}, {_SPARE}, {_SKETCHES}", drop)
 
 
 @contextmanager

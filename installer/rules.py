@@ -24,6 +24,8 @@ GRAPH_DIMENSIONS = 4000 - TAIL_LENGTH
 """Numbers in an embedding, at most, for it to have a tail and a graph: hnsw takes 4,000 of half precision."""
 NEAR_DIMENSIONS = 1100
 """Numbers in an embedding, at most, for an index to hold the vectors of a namespace beside each other."""
+SKETCH_DIMENSIONS = 200
+"""Numbers in an embedding, at least, for memory_sketches to hold it: with fewer its vector is hardly longer."""
 
 
 def _listed(words: Iterable[str]) -> str:
@@ -46,6 +48,7 @@ CONSTANTS = {
     "time_format": 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"',
     "graph_dimensions": str(GRAPH_DIMENSIONS),
     "near_dimensions": str(NEAR_DIMENSIONS),
+    "sketch_dimensions": str(SKETCH_DIMENSIONS),
     # What a tail weighs beside the embedding, which weighs 1: the namespace, and each kind. A walk through the graph
     # is pulled towards its namespace by the product of both.
     "stored_tail": "{1,0.25}",
@@ -66,6 +69,11 @@ _FILTERED = (
     "and ({0}.created_after is null or {1}.created_at > {0}.created_after) "
     "and ({0}.created_before is null or {1}.created_at < {0}.created_before)"
 )
+# How far a sketch is from that of a question: what its signs and the question's disagree in, by their weight.
+_SKETCHES_APART = (
+    "4 * ({0} operator(@extschema:vector@.<~>) {1}) + 2 * ({0} operator(@extschema:vector@.<~>) {2}) "
+    "+ ({0} operator(@extschema:vector@.<~>) {3})"
+)
 
 # None holds a quote, so that they fit into a statement that is written as a literal.
 EXPRESSIONS = {
@@ -77,4 +85,6 @@ EXPRESSIONS = {
     "demanded": _DEMANDED,
     # @filtered(_filter, row of memories)@: is of the kinds, sources and times that are asked for.
     "filtered": _FILTERED,
+    # @sketches_apart(sketch, high, middle, low of the question)@
+    "sketches_apart": _SKETCHES_APART,
 }

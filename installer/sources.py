@@ -97,7 +97,8 @@ def render(text: str, placeholders: Mapping[str, str], where: str) -> str:
         name, arguments = match.groups()
         try:
             if arguments is not None:
-                return rules.EXPRESSIONS[name].format(*arguments.split(", "))
+                # Which may hold placeholders in turn.
+                return _PLACEHOLDER.sub(value, rules.EXPRESSIONS[name].format(*arguments.split(", ")))
             return placeholders[name]
         except (KeyError, IndexError):
             known = ", ".join(f"@{name}@" for name in sorted(placeholders))

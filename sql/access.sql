@@ -130,8 +130,8 @@ begin
             on case p.name when 'memory_plugin_owner' then r.oid = c.relowner else r.rolname = p.name end
         where c.oid in (
                 'memory_plugin.memory_namespaces'::regclass, 'memory_plugin.memory_records'::regclass,
-                'memory_plugin.memory_vectors'::regclass, 'memory_plugin.memory_lengths'::regclass,
-                'memory_plugin.embedding_provider'::regclass
+                'memory_plugin.memory_vectors'::regclass, 'memory_plugin.memory_sketches'::regclass,
+                'memory_plugin.memory_lengths'::regclass, 'memory_plugin.embedding_provider'::regclass
             )
             -- A reader searches through search(): what that reads beside the memories is no concern of its own. The
             -- provider's key is nobody's, not even of those who may read all data.
@@ -159,8 +159,8 @@ begin
         from pg_class as c
         where c.oid in (
                 'memory_plugin.memory_namespaces'::regclass, 'memory_plugin.memory_records'::regclass,
-                'memory_plugin.memory_vectors'::regclass, 'memory_plugin.memory_lengths'::regclass,
-                'memory_plugin.embedding_provider'::regclass
+                'memory_plugin.memory_vectors'::regclass, 'memory_plugin.memory_sketches'::regclass,
+                'memory_plugin.memory_lengths'::regclass, 'memory_plugin.embedding_provider'::regclass
             )
             and not (c.relrowsecurity and c.relforcerowsecurity)
     loop

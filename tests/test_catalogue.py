@@ -124,7 +124,7 @@ def test_the_triggers_of_both_copies_of_the_vectors_are_one_word_by_word(conn: p
         conn.execute(query, [f"memory_plugin.{name}"]).fetchall() for name in ("_mirror_vector", "_mirror_spare")
     )
     (body, settings), (spare_body, spare_settings) = first[0], spare[0]
-    renamed = body.replace("memory_vectors", "memory_vectors_spare")
+    renamed = body.replace("memory_vectors", "memory_vectors_spare").replace("memory_sketches", "memory_sketches_spare")
     for row in ("new", "old"):
         renamed = renamed.replace(f"{row}.embedding", f"{row}.embedding_spare")
     assert spare_body.split() == renamed.split()

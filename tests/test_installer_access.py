@@ -108,7 +108,7 @@ def test_a_change_of_access_is_found_named_and_mended_by_the_next_install(
 def test_an_install_that_finds_everything_in_order_makes_no_policy_anew(database: str) -> None:
     policies = "select oid, polname from pg_policy order by 1"
     before = rows(database, policies)
-    assert len(before) == 7
+    assert len(before) == 8
     install(database)
     assert rows(database, policies) == before
 

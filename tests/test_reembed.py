@@ -16,7 +16,7 @@ import pytest
 
 from fixtures import embedding_service as service_module
 from fixtures.embedding_service import KEY, EmbeddingService, Reply, vector
-from fixtures.installing import MEMORY_PLUGIN, settings_for
+from fixtures.installing import MEMORY_PLUGIN, MIGRATIONS, settings_for
 from fixtures.pgbouncer import Pooler, set_in_sessions
 from fixtures.sidecars import Sidecar, wait_until
 from memory_plugin.installer import api, cli, reembedding
@@ -133,10 +133,12 @@ def dimensions(conn: Connection) -> dict[int | None, int]:
 
 
 def copies(conn: Connection) -> tuple[int, int]:
-    """Return how many memories have a vector, and how many of these are in the copy that is searched."""
+    """Return how many memories have a vector, and how many of these are in the copies that are searched."""
     row = conn.execute("""
-        select count(*), count(v.id) from memory_plugin.memory_records r
-        left join memory_plugin.memory_vectors v using (namespace, id) where r.embedding is not null
+        select count(*), count(v.id) filter (where s.sketch = k.sketch)
+        from memory_plugin.memory_records r cross join lateral memory_plugin._sketch(r.embedding) k (sketch)
+        left join memory_plugin.memory_vectors v using (namespace, id)
+        left join memory_plugin.memory_sketches s using (namespace, id) where r.embedding is not null
     """).fetchone()
     assert row is not None
     return row[0], row[1]
@@ -347,6 +349,32 @@ def test_back_from_the_middle_and_from_behind_the_swap(
     assert copies(filled) == (298, 298)
     filled.execute("call memory_plugin.embed_pending()")
     assert dimensions(filled) == {1536: 300}
+    assert api.verify_store(settings_for(database)).differences == ()
+
+
+def test_a_change_that_began_before_there_were_sketches_ends_with_them(
+    database: str, filled: Connection, other: EmbeddingService
+) -> None:
+    gate = other.behaviour = Gate()
+    program = begun(database, other)
+    kill(filled, program, gate)
+    gate.reset(opened=True)
+    filled.execute((MIGRATIONS / "015_sketches.down.sql").read_bytes())
+    filled.execute(
+        "select memory_plugin.commit_memory('team:a', 'a changed one', id => (select id from "
+        "memory_plugin.memory_records where content = 'car number 0'))"
+    )
+    api.install(settings_for(database))
+    held = "select (select count(*) from memory_plugin.memory_sketches_spare), (select count(*) from "
+    held += "memory_plugin.memory_records where embedding_spare is not null)"
+    ((sketches, vectors),) = filled.execute(held).fetchall()
+    assert sketches == vectors > 0
+    assert run(database, other).returncode == 0
+    assert dimensions(filled) == {384: 300}
+    assert copies(filled) == (300, 300)
+    assert end(database, "--abort") == 0
+    filled.execute("call memory_plugin.embed_pending()")
+    assert copies(filled) == (300, 300)
     assert api.verify_store(settings_for(database)).differences == ()
 
 

@@ -15,7 +15,7 @@ from memory_plugin.installer.errors import DependentsError, ForeignSchemaError
 from memory_plugin.installer.transfer import store
 
 # Made by a change of the model and not by a migration.
-_SPARE = "memory_vectors_spare"
+_SPARE = {"memory_vectors_spare", "memory_sketches_spare"}
 _DOWN = "000_schema_bootstrap.down.sql"
 ROLES = ("memory_plugin_owner", "memory_plugin_api", "memory_plugin_reader")
 
@@ -213,7 +213,7 @@ def _strangers(connection: Connection, facts: Facts) -> tuple[str, ...]:
     wanted = inventory.read(source, values)
     functions = (*wanted.functions, *inventory.plpython_functions(values))
     ours = {
-        "relation": wanted.tables | {_SPARE},
+        "relation": wanted.tables | _SPARE,
         "function": {function.name for function in functions} | inventory.retired(source),
         "type": wanted.types,
     }

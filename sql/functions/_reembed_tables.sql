@@ -1,11 +1,14 @@
--- The second vectors of a store: the column memory_records.embedding_spare and its narrow copy memory_vectors_spare.
--- While a change of the model is prepared they are the new model's; after the swap, which exchanges the names, the
--- old's.
+-- The second vectors of a store: the column memory_records.embedding_spare, its narrow copy memory_vectors_spare, and
+-- memory_sketches_spare. While a change of the model is prepared they are the new model's; after the swap, which
+-- exchanges the names, the old's.
 
 create or replace function memory_plugin._forget_spare()
 returns trigger
-language plpgsql volatile parallel unsafe security invoker
+language plpgsql volatile parallel unsafe
+-- As the other triggers: whoever writes, a superuser for one, lends it no right.
+security definer
 set search_path = pg_catalog, memory_plugin, pg_temp
+set lock_timeout = '1s'
 as $function$
 begin
     new.embedding_spare := null;
@@ -26,9 +29,11 @@ set lock_timeout = '1s'
 -- As _mirror_vector(), of which this is a copy word by word: to choose the column by a name would cost every commit.
 set enable_seqscan = off
 as $function$
+declare
+    v_sketch bit varying;
 begin
     if tg_op = 'TRUNCATE' then
-        truncate memory_vectors_spare;
+        truncate memory_vectors_spare, memory_sketches_spare;
         return null;
     end if;
     if tg_op = 'UPDATE'
@@ -44,6 +49,7 @@ begin
         and ((new.namespace, new.id) is distinct from (old.namespace, old.id) or new.embedding_spare is null)
     then
         delete from memory_vectors_spare as v where v.namespace = old.namespace and v.id = old.id;
+        delete from memory_sketches_spare as s where s.namespace = old.namespace and s.id = old.id;
     end if;
     if tg_op <> 'DELETE' and new.embedding_spare is not null then
         insert into memory_vectors_spare as v (expires_at, created_at, id, namespace, kind, source, embedding)
@@ -58,13 +64,69 @@ begin
             kind = excluded.kind,
             source = excluded.source,
             embedding = excluded.embedding;
+        v_sketch := _sketch(new.embedding_spare);
+        if v_sketch is not null then
+            insert into memory_sketches_spare as s (expires_at, created_at, id, namespace, kind, source, sketch)
+            values (new.expires_at, new.created_at, new.id, new.namespace, new.kind, new.source, v_sketch)
+            on conflict (namespace, id) do update
+            set
+                expires_at = excluded.expires_at,
+                created_at = excluded.created_at,
+                kind = excluded.kind,
+                source = excluded.source,
+                sketch = excluded.sketch;
+        end if;
     end if;
     return null;
 end
 $function$;
 
 comment on function memory_plugin._mirror_spare() is
-    'Trigger of memory_records while it has second vectors: does to memory_vectors_spare what was done to the memory.';
+    'Trigger of memory_records while it has second vectors: does to memory_vectors_spare and '
+    'memory_sketches_spare what was done to the memory.';
+
+create or replace function memory_plugin._reembed_sketches(p_dimensions integer)
+returns void
+language plpgsql volatile parallel unsafe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+declare
+    v_owner name;
+begin
+    execute format(
+        'create table memory_plugin.%2$I ('
+        '    expires_at timestamptz,'
+        '    created_at timestamptz not null,'
+        '    id uuid not null,'
+        '    namespace text not null,'
+        '    kind text not null,'
+        '    source text not null,'
+        '    sketch bit(%1$s) not null,'
+        '    constraint memory_sketches_pkey_spare primary key (namespace, id)'
+        ') with (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_insert_scale_factor = 0.02)',
+        3 * p_dimensions, 'memory_sketches_spare'
+    );
+    alter table memory_plugin.memory_sketches_spare alter column sketch set storage plain;
+    execute format(
+        'comment on table memory_plugin.memory_sketches_spare is %L',
+        obj_description('memory_plugin.memory_sketches'::regclass)
+    );
+    select r.rolname into v_owner
+    from pg_class as c inner join pg_roles as r on c.relowner = r.oid
+    where c.oid = 'memory_plugin.memory_records'::regclass;
+    if v_owner <> current_user then
+        execute format('alter table memory_plugin.memory_sketches_spare owner to %I', v_owner);
+    end if;
+    execute format(
+        'create policy memory_plugin_owner on memory_plugin.memory_sketches_spare to %I using (true) with check (true)',
+        v_owner
+    );
+    alter table memory_plugin.memory_sketches_spare enable row level security, force row level security;
+end
+$function$;
+
+comment on function memory_plugin._reembed_sketches(integer) is
+    'Make memory_sketches_spare, for vectors of so many dimensions.';
 
 create or replace function memory_plugin._reembed_start(p_provider jsonb)
 returns void
@@ -114,6 +176,7 @@ begin
         v_owner
     );
     alter table memory_plugin.memory_vectors_spare enable row level security, force row level security;
+    perform _reembed_sketches(v_dimensions);
     create trigger memory_records_forget_spare
     before update of content on memory_plugin.memory_records
     for each row when (old.content is distinct from new.content)
@@ -148,6 +211,7 @@ begin
             values
             ('table', 'memory_vectors'), ('index', 'memory_vectors_pkey'), ('index', 'memory_vectors_live'),
             ('index', 'memory_vectors_near'), ('index', 'memory_vectors_embedding'),
+            ('table', 'memory_sketches'), ('index', 'memory_sketches_pkey'), ('index', 'memory_sketches_live'),
             ('index', 'memory_records_unembedded')
         ) as n (kind, name)
     loop
@@ -197,6 +261,7 @@ begin
     drop trigger memory_records_mirror_spare on memory_plugin.memory_records;
     drop trigger memory_records_empty_spare on memory_plugin.memory_records;
     drop table memory_plugin.memory_vectors_spare;
+    drop table memory_plugin.memory_sketches_spare;
     -- Its index, which asks for rows without it, goes with the column.
     alter table memory_plugin.memory_records drop column embedding_spare;
     delete from embedding_provider where slot = 'next';

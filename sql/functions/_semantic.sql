@@ -8,23 +8,23 @@ language plpgsql stable parallel unsafe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 declare
-    -- The rows of a namespace lie beside each other in an index: comparing them, and walking far, costs less.
+    -- The rows of a namespace lie beside each other in an index: walking far costs less.
     c_near constant boolean := @dimensions@ <= @near_dimensions@;
-    -- Up to here comparing every row costs little more than the graph, and misses nothing.
-    c_exact constant integer := case
+    c_sketches constant boolean := @dimensions@ >= @sketch_dimensions@;
+    -- Up to here comparing every row costs little more than the graph, and misses next to nothing.
+    c_small constant integer := case
         when @dimensions@ > @graph_dimensions@ then 2147483646
-        when c_near then least(6000, 3000000 / @dimensions@)
-        else greatest(800, 4000000 / @dimensions@)
+        when c_sketches then least(12000, 9000000 / @dimensions@)
+        else 6000
     end;
     -- So many are compared rather than walked towards a second time.
-    c_few constant integer := 2 * least(c_exact, 1000000000);
+    c_few constant integer := 2 * least(c_small, 1000000000);
     -- Up to here every row is compared where the graph's answer does not convince: some tenths of a second.
     c_sure constant integer := case
-        when @dimensions@ > @graph_dimensions@ then c_exact
-        when c_near then least(300000, 120000000 / @dimensions@) else 80000000 / @dimensions@
+        when @dimensions@ > @graph_dimensions@ then c_small else least(300000, 450000000 / @dimensions@)
     end;
-    -- Comparing more takes so long, some 80 ms, that two more walks are made before.
-    c_astray constant integer := case when c_near then c_sure / 4 else c_sure / 2 end;
+    -- Comparing more takes so long that two more walks are made before.
+    c_astray constant integer := c_sure / 4;
     -- So many large namespaces are walked towards one by one, and so many a second time, further.
     c_walks constant integer := 200;
     c_again constant integer := 5;
@@ -39,9 +39,12 @@ declare
     -- Where it is not quite clear whether a walk met the nearest, one that reaches so far must meet nothing nearer.
     v_farther constant integer := case when v_reach <= 2 * v_usual then least(4 * v_usual, 1000) end;
     v_convinces boolean := false;
+    -- Some of the candidates are what walks through the graph met.
+    v_met boolean := false;
     v_sized record;
     v_alone boolean;
     v_compared text[];
+    v_compared_rows bigint;
     v_walked text[] := '{}';
     v_near _candidate[] := '{}';
     v_name text;
@@ -51,9 +54,10 @@ declare
     v_settings text[];
     v_rows bigint;
 begin
-    v_sized := _semantic_sizes(p_namespaces, p_filter.kinds, c_exact, c_sure);
+    v_sized := _semantic_sizes(p_namespaces, p_filter.kinds, c_small, c_sure);
     v_alone := cardinality(v_sized.small) + cardinality(v_sized.large) = 1;
     v_compared := v_sized.small;
+    v_compared_rows := v_sized.total;
     scored := v_sized.total;
     candidates := '{}';
     exact := true;
@@ -61,6 +65,7 @@ begin
         v_rows := _semantic_rows(v_sized.large, p_filter.kinds, c_sure);
         if v_rows <= c_sure then
             v_compared := v_compared || v_sized.large;
+            v_compared_rows := v_compared_rows + v_rows;
             scored := scored + v_rows;
         else
             -- Too many to walk towards each: one long walk, towards none of them.
@@ -92,7 +97,9 @@ begin
             if cardinality(v_part) < p_limit then
                 -- The graph gave up before it had enough.
                 v_compared := v_compared || v_name;
-                scored := scored + _semantic_rows(array[v_name], p_filter.kinds, null);
+                v_rows := _semantic_rows(array[v_name], p_filter.kinds, null);
+                v_compared_rows := v_compared_rows + v_rows;
+                scored := scored + v_rows;
             else
                 v_walked := v_walked || v_name;
                 v_near := v_near || v_part;
@@ -105,23 +112,27 @@ begin
                 candidates := v_scan.candidates;
                 scored := scored - v_sized.total + v_scan.scored;
                 exact := v_scan.exact;
+                v_met := not exact;
                 v_compared := '{}';
             else
                 v_compared := v_compared || v_walked;
-                scored := scored + _semantic_rows(v_walked, p_filter.kinds, null);
+                v_rows := _semantic_rows(v_walked, p_filter.kinds, null);
+                v_compared_rows := v_compared_rows + v_rows;
+                scored := scored + v_rows;
             end if;
             v_walked := '{}';
         end if;
+        v_rows := null;
     end if;
     if v_compared <> '{}' then
-        v_scan := _semantic_compare(v_compared, v_unit, p_filter, p_limit);
+        v_scan := _semantic_nearest(v_compared, p_embedding, v_unit, p_filter, p_limit, v_compared_rows);
         candidates := v_scan.nearest;
         exact := v_scan.exact;
     end if;
     if v_walked <> '{}' then
         if cardinality(candidates) + cardinality(v_near) < p_limit then
             v_rows := _semantic_rows(v_walked, p_filter.kinds, null);
-            v_scan := _semantic_compare(v_walked, v_unit, p_filter, p_limit);
+            v_scan := _semantic_nearest(v_walked, p_embedding, v_unit, p_filter, p_limit, v_rows);
         elsif not _semantic_convinces(
             candidates || v_near, v_walked, v_unit, p_filter, v_place, c_few,
             case when cardinality(v_walked) <= c_again then v_farther end
@@ -132,10 +143,10 @@ begin
                 v_convinces := _semantic_convinces(v_near, v_walked, v_unit, p_filter, v_place, c_few, v_farther);
             end if;
             if not v_convinces then
-                v_rows := _semantic_rows(v_walked, p_filter.kinds, c_sure);
+                v_rows := _semantic_about(v_walked, p_filter.kinds, c_sure);
             end if;
             if v_rows <= c_sure then
-                v_scan := _semantic_compare(v_walked, v_unit, p_filter, p_limit);
+                v_scan := _semantic_nearest(v_walked, p_embedding, v_unit, p_filter, p_limit, v_rows);
             elsif v_rows > c_sure then
                 v_rows := null;
                 if cardinality(v_walked) <= c_again then
@@ -147,13 +158,14 @@ begin
         if v_rows is null then
             candidates := candidates || v_near;
             exact := false;
+            v_met := true;
         else
             candidates := candidates || v_scan.nearest;
             scored := scored + v_rows;
             exact := exact and v_scan.exact;
         end if;
     end if;
-    if exact and (p_closely or cardinality(candidates) <= _semantic_few()) then
+    if not v_met and (p_closely or cardinality(candidates) <= _semantic_few()) then
         candidates := _semantic_measured(candidates, p_embedding, p_limit);
     else
         candidates := _semantic_ordered(candidates, p_embedding, p_limit, p_closely);
@@ -167,6 +179,6 @@ comment on function memory_plugin._semantic_candidates(
     'The p_limit memories nearest to an embedding by cosine distance, nearest first; score is the cosine similarity, '
     'of many and of what the graph found that of their copies in half precision: off by some 0.00001, at worst '
     'by 0.001. closely: their order is that of the stored vectors nevertheless. '
-    'Small namespaces are compared row by row, large ones through the graph, and row by row after all where what the '
-    'graph found does not stand out. exact: no nearer one exists. '
-    'scored: rows looked at.';
+    'The rows of small namespaces are compared, large ones are searched through the graph, and compared after all '
+    'where what the graph found does not stand out. exact: no nearer one exists. scored: rows looked at, many of them '
+    'by their sketches, or about so many.';

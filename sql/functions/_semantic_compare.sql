@@ -58,3 +58,33 @@ comment on function memory_plugin._semantic_compare(
 ) is
     'The nearest to p_unit of every live row of the namespaces, nearest first: the p_limit nearest, and enough behind '
     'them that by the stored vectors none of the rest is nearer (exact; not where more than 10,000 are as near).';
+
+create or replace function memory_plugin._semantic_nearest(
+    p_namespaces text[], p_embedding @extschema:vector@.vector, p_unit @extschema:vector@.halfvec,
+    p_filter memory_plugin._filter, p_limit integer, p_rows bigint,
+    out nearest memory_plugin._candidate[], out exact boolean
+)
+language plpgsql stable parallel unsafe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+declare
+    -- Up to here sketches save next to nothing.
+    c_exact constant integer := case
+        when @dimensions@ <= @near_dimensions@ then least(6000, 3000000 / @dimensions@)
+        else greatest(400, 1600000 / @dimensions@)
+    end;
+begin
+    if @dimensions@ >= @sketch_dimensions@ and p_rows > greatest(c_exact, 6 * p_limit) then
+        select s.nearest, s.exact into nearest, exact
+        from _semantic_sketched(p_namespaces, p_embedding, p_unit, p_filter, p_limit, p_rows) as s;
+    else
+        select c.nearest, c.exact into nearest, exact
+        from _semantic_compare(p_namespaces, p_unit, p_filter, p_limit) as c;
+    end if;
+end
+$function$;
+
+comment on function memory_plugin._semantic_nearest(
+    text[], @extschema:vector@.vector, @extschema:vector@.halfvec, memory_plugin._filter, integer, bigint
+) is
+    'The nearest of p_rows live rows of the namespaces: few are all compared, many by their sketches first.';

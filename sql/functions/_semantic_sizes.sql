@@ -34,7 +34,7 @@ begin
             select
                 n.name,
                 case
-                    when v_ask and _semantic_planned(array[n.name], p_kinds) > 1.25 * v_each then v_each + 1
+                    when p.rows > c_ask then least(p.rows, v_each + 1)
                     else (
                         select count(*)
                         from (
@@ -47,6 +47,7 @@ begin
                     )
                 end as rows
             from unnest(large) as n (name)
+            cross join lateral (select case when v_ask then _semantic_planned(array[n.name], p_kinds) end) as p (rows)
         )
 
         select
@@ -93,6 +94,22 @@ $function$;
 comment on function memory_plugin._semantic_planned(text[], text[]) is
     'How many live rows of the kinds the planner supposes the namespaces to have, by the statistics of the last '
     'analyze: within some percent for the large ones of a store, far off where much was written or deleted since.';
+
+create or replace function memory_plugin._semantic_about(p_namespaces text[], p_kinds text[], p_most integer)
+returns bigint
+language plpgsql stable parallel unsafe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+declare
+    v_planned constant double precision := _semantic_planned(p_namespaces, p_kinds);
+begin
+    return case when v_planned > 1000 then v_planned else _semantic_rows(p_namespaces, p_kinds, p_most) end;
+end
+$function$;
+
+comment on function memory_plugin._semantic_about(text[], text[], integer) is
+    'About how many live rows of the kinds the namespaces have, by the statistics of the last analyze; where these '
+    'know of few, as many as there are, up to p_most + 1.';
 
 create or replace function memory_plugin._semantic_many(p_namespaces text[], p_kinds text[], p_most integer)
 returns boolean

@@ -1,0 +1,147 @@
+create or replace function memory_plugin._semantic_sketched(
+    p_namespaces text[], p_embedding @extschema:vector@.vector, p_unit @extschema:vector@.halfvec,
+    p_filter memory_plugin._filter, p_limit integer, p_rows bigint,
+    out nearest memory_plugin._candidate[], out exact boolean
+)
+language plpgsql stable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+-- One plan is right for all values: the live rows of some namespaces from the index that holds their sketches, and
+-- vectors by their keys.
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+-- What is sorted has no index to be read by; the rows by chance have.
+set enable_sort = off
+set jit = off
+as $function$
+declare
+    -- A row is left out whose vector would have to lie so many standard deviations from where its sketch puts it.
+    c_deviations constant double precision := 3.5;
+    -- Half precision itself is no better.
+    c_least_deviation constant double precision := 0.001;
+    -- Rows by chance beside the first of the nearest: what holds for these alone must not pass for the rule.
+    c_chance constant integer := 48;
+    c_least constant integer := 2 * p_limit + 44;
+    v_kinds constant text[] := coalesce(p_filter.kinds, '{@kinds@}');
+    v_sources constant text[] := p_filter.sources;
+    v_after constant timestamptz := p_filter.created_after;
+    v_before constant timestamptz := p_filter.created_before;
+    v_high bit varying;
+    v_middle bit varying;
+    v_low bit varying;
+    v_chance integer := c_chance / least(cardinality(p_namespaces), 8);
+    v_take bigint := 8 * c_least + p_rows / 256;
+    v_done bigint := 0;
+    v_names text[];
+    v_ids uuid[];
+    v_apart double precision[];
+    v_count integer;
+    v_at integer;
+    v_until integer;
+    v_part _candidate[];
+    v_slope double precision;
+    v_intercept double precision;
+    v_deviation double precision;
+    -- Rows whose sketches lie further apart from the question's are left out.
+    v_far double precision := 'infinity';
+    v_last double precision;
+begin
+    select q.high, q.middle, q.low into v_high, v_middle, v_low from _question_sketch(p_embedding) as q;
+    nearest := '{}';
+    loop
+        select array_agg(s.namespace), array_agg(s.id), array_agg(s.apart), count(*)
+        into v_names, v_ids, v_apart, v_count
+        from (
+            select a.namespace, a.id, a.apart
+            from (
+                select s.namespace, s.id, @sketches_apart(s.sketch, v_high, v_middle, v_low)@ as apart
+                from memory_sketches as s
+                where s.namespace = any (p_namespaces)
+                    and s.kind = any (v_kinds)
+                    and coalesce(s.expires_at, 'infinity') > now()
+                    and (v_sources is null or s.source = any (v_sources))
+                    and (v_after is null or s.created_at > v_after)
+                    and (v_before is null or s.created_at < v_before)
+                -- Or it would be reckoned twice.
+                offset 0
+            ) as a
+            where a.apart <= v_far
+            order by a.apart, a.id, a.namespace
+            limit v_take offset v_done
+        ) as s;
+        v_at := 0;
+        loop
+            -- How many of them are not too far.
+            v_until := case when v_far = 'infinity' then v_count else coalesce(width_bucket(v_far, v_apart), 0) end;
+            exit when v_until <= v_at;
+            -- What is found brings v_far nearer.
+            v_until := least(v_until, v_at + greatest(c_least, 3 * cardinality(nearest)));
+            with chosen as (
+                select c.namespace, c.id, c.apart, true as best
+                from unnest(v_names[v_at + 1:v_until], v_ids[v_at + 1:v_until], v_apart[v_at + 1:v_until])
+                    as c (namespace, id, apart)
+                union all
+                select c.namespace, c.id, @sketches_apart(c.sketch, v_high, v_middle, v_low)@ as apart, false as best
+                from unnest(p_namespaces[:8]) as n (name)
+                cross join lateral (
+                    select s.* from memory_sketches as s where s.namespace = n.name order by s.id limit v_chance
+                ) as c
+            ),
+
+            measured as (
+                select c.*, -(v.embedding operator(@extschema:vector@.<#>) p_unit) as score
+                from chosen as c
+                inner join memory_vectors as v on c.namespace = v.namespace and c.id = v.id
+            )
+
+            select
+                coalesce(array_agg(row(m.namespace, m.id, m.score)::_candidate) filter (where m.best), '{}'),
+                coalesce(v_slope, regr_slope(m.score, m.apart)),
+                coalesce(v_intercept, regr_intercept(m.score, m.apart)),
+                coalesce(
+                    v_deviation,
+                    sqrt(greatest(regr_syy(m.score, m.apart) * (1 - regr_r2(m.score, m.apart)), 0) / count(*))
+                )
+            into v_part, v_slope, v_intercept, v_deviation
+            from measured as m;
+            nearest := nearest || v_part;
+            v_chance := 0;
+            v_at := v_until;
+            select c.score into v_last from unnest(nearest) as c order by c.score desc limit 1 offset p_limit - 1;
+            v_far := coalesce(
+                (v_last - c_deviations * greatest(v_deviation, c_least_deviation) - v_intercept)
+                / nullif(least(v_slope, 0), 0),
+                'infinity'
+            );
+        end loop;
+        -- All rows were taken, and measured.
+        exact := v_at = v_count and coalesce(v_count < v_take, false);
+        exit when v_at < v_count or v_count < v_take or v_take is null;
+        if v_far = 'infinity' then
+            -- The sketches tell nothing.
+            select c.nearest, c.exact into nearest, exact
+            from _semantic_compare(p_namespaces, p_unit, p_filter, p_limit) as c;
+            return;
+        end if;
+        -- Behind those taken there may be more that are not too far.
+        v_done := v_take;
+        v_take := null;
+    end loop;
+    nearest := (
+        select coalesce(array_agg(c), '{}')
+        from unnest(nearest) as c
+        where v_last is null or c.score >= v_last - _semantic_doubt()
+    );
+end
+$function$;
+
+comment on function memory_plugin._semantic_sketched(
+    text[], @extschema:vector@.vector, @extschema:vector@.halfvec, memory_plugin._filter, integer, bigint
+) is
+    'The p_limit nearest to p_unit of some p_rows live rows of the namespaces, and any that half precision may confuse '
+    'with the last of them, unordered. Sketches put all rows in an order, and the first are measured by their vectors; '
+    'a regression of what is measured on what the sketches say tells how far down the order a row might still belong '
+    'to the answer. Exact where that is all of them; else a row that belongs to it is missed by a chance of some '
+    'thousandths.';

@@ -1,0 +1,303 @@
+"""Sketches: what many rows are compared by. Kept as the memories are, made for stores from before, and right."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+
+from fixtures.installing import MIGRATIONS, install, installer, kill_install, rows, settings_for
+from fixtures.server import Server
+from memory_plugin.installer import api, sources
+from semantic_store import Connection, Store, filled_store, recall
+
+DIMENSIONS = 256
+MANY, MORE, FEW = "org:many", "org:more", "team:few"
+SIZES = {MANY: 9200, MORE: 4000, FEW: 80}
+# What differs between the vectors and their sketches: nothing, it is hoped.
+WRONG = """
+select count(*)::int
+from memory_plugin.memory_vectors as v
+full join memory_plugin.memory_sketches as s on v.namespace = s.namespace and v.id = s.id
+left join memory_plugin.memory_records as r on v.namespace = r.namespace and v.id = r.id
+cross join lateral memory_plugin._sketch(r.embedding) as k (sketch)
+where v.id is null or s.id is null
+    or (v.kind, v.source, v.expires_at, v.created_at) is distinct from (s.kind, s.source, s.expires_at, s.created_at)
+    or s.sketch is distinct from k.sketch
+"""
+SKETCHES = "select count(*)::int from memory_plugin.memory_sketches"
+FETCHED = "select pg_stat_get_xact_tuples_fetched('memory_plugin.memory_vectors_pkey'::regclass)::int"
+
+
+@pytest.fixture(scope="module")
+def many(server: Server) -> Iterator[Store]:
+    """A store with a namespace that is compared by sketches, and one that is so only together with it."""
+    with filled_store(server, DIMENSIONS, SIZES) as store:
+        store.run("vacuum (analyze) memory_plugin.memory_sketches")
+        store.run("vacuum (analyze) memory_plugin.memory_vectors")
+        yield store
+
+
+def stranger(number: int) -> str:
+    """Return an embedding that is like no row."""
+    return str([float(x) for x in np.random.default_rng(number).standard_normal(DIMENSIONS).round(4)])
+
+
+def signs(bits: str) -> Any:
+    return np.array([1 if bit == "1" else -1 for bit in bits])
+
+
+def steps(numbers: Any, width: float, most: int) -> Any:
+    """Return the step of each number: the odd number, up to `most`, whose middle is nearest by that width."""
+    return np.clip(2 * np.floor(numbers / width) + 1, -most, most)
+
+
+@pytest.mark.parametrize("dimensions", [200, 384, 1536])
+def test_a_sketch_holds_each_number_in_one_of_four_steps_and_a_questions_in_eight(many: Store, dimensions: int) -> None:
+    embedding = np.random.default_rng(dimensions).standard_normal(dimensions).astype("f4")
+    unit = embedding / np.linalg.norm(embedding)
+    text = str([float(x) for x in embedding])
+    query = (
+        "select array[memory_plugin._sketch(%(e)s::{vector}.vector)::text, q.high::text, q.middle::text, q.low::text] "
+    )
+    query += "from memory_plugin._question_sketch(%(e)s::{vector}.vector) q"
+    sketch, first, second, third = (signs(bits) for bits in many.run(query, e=text)[0])
+    high, again, low = np.split(sketch, 3)
+    assert (high == again).all()
+    for thrice in (first, second, third):
+        assert (thrice == np.tile(thrice[:dimensions], 3)).all()
+    assert (2 * high + low == steps(unit, 0.996 / np.sqrt(dimensions), 3)).mean() > 0.998
+    asked = (4 * first + 2 * second + third)[:dimensions]
+    assert (asked == steps(unit, 0.586 / np.sqrt(dimensions), 7)).mean() > 0.998
+    # Seven eighths of what the numbers are, and almost all of a question's, is in the steps.
+    assert np.corrcoef(2 * high + low, unit)[0, 1] > 0.93
+    assert np.corrcoef(asked, unit)[0, 1] > 0.975
+
+
+def test_how_far_sketches_are_apart_is_the_product_of_their_steps(many: Store) -> None:
+    asked = stranger(1)
+    query = "select s.sketch::text from memory_plugin.memory_sketches s order by s.namespace, s.id limit 9"
+    question = "select array[q.high::text, q.middle::text, q.low::text] "
+    question += "from memory_plugin._question_sketch(%(e)s::{vector}.vector) q"
+    first, second, third = (signs(bits) for bits in many.run(question, e=asked)[0])
+    products = [int(signs(sketch) @ (4 * first + 2 * second + third)) for sketch in many.run(query)]
+    place = {"extschema:vector": many.vector}
+    apart = sources.render("@sketches_apart(s.sketch, q.high, q.middle, q.low)@", place, "a test")
+    said = many.run(
+        f"select ({apart})::int from memory_plugin.memory_sketches s, "
+        "memory_plugin._question_sketch(%(e)s::{vector}.vector) q order by s.namespace, s.id limit 9",
+        e=asked,
+    )
+    assert [21 * DIMENSIONS - 2 * distance for distance in said] == products
+
+
+@pytest.mark.parametrize(("dimensions", "held"), [(199, 0), (200, 30), (4000, 30)])
+@pytest.mark.servers("any")
+def test_too_short_embeddings_have_none(empty_database: str, dimensions: int, held: int) -> None:
+    install(empty_database, dimensions=dimensions)
+    with psycopg.connect(empty_database, autocommit=True, prepare_threshold=None) as connection:
+        store = Store(connection, dimensions)
+        # The longest name: a row of the index must have room.
+        name = "workspace:" + "n" * 246
+        store.fill(name, 30)
+        assert store.run(SKETCHES) == [held]
+        found, exact = store.both([name], store.embedding(name, 3))
+        assert found == exact
+    assert api.verify_store(settings_for(empty_database)).differences == ()
+
+
+def test_sketches_are_kept_whatever_is_done_to_memories(many: Store) -> None:
+    with many.connection.transaction(force_rollback=True):
+        assert many.run(SKETCHES) == [sum(SIZES.values())]
+        assert many.run(WRONG) == [0]
+        for change in (
+            "kind = 'summary' where content = 'memory 7'",
+            "source = 'runtime', expires_at = now() + interval '1 day' where content = 'memory 8'",
+            "created_at = now() where content = 'memory 9'",
+            "namespace = 'org:more', id = gen_random_uuid() where content = 'memory 10' and namespace = 'org:many'",
+            "embedding = (select embedding from memory_plugin.memory_records where content = 'memory 11' limit 1) "
+            "where content = 'memory 12'",
+            "embedding = null where content = 'memory 13'",
+        ):
+            many.run(f"update memory_plugin.memory_records set {change}")
+            assert many.run(WRONG) == [0], change
+        many.run("delete from memory_plugin.memory_records where content = 'memory 14'")
+        many.run(
+            "select memory_plugin.commit_memory('org:new', 'some', embedding => %(e)s::text::{vector}.vector)",
+            e=stranger(2),
+        )
+        assert many.run(WRONG) == [0]
+        assert many.run(SKETCHES) == [sum(SIZES.values()) - 3 - 3 + 1]
+        many.run("truncate memory_plugin.memory_records cascade")
+        assert many.run(SKETCHES) == [0]
+
+
+@pytest.mark.parametrize("like_a_row", [True, False])
+def test_a_search_by_sketches_finds_what_comparing_finds_and_does_not_call_it_exact(
+    many: Store, like_a_row: bool
+) -> None:
+    shares = []
+    for number in range(1, 41):
+        asked = many.embedding(MANY, number * 31) if like_a_row else stranger(number)
+        shares.append(recall(*many.both([MANY], asked)))
+    assert sum(shares) / len(shares) >= 0.99
+    said = many.answer([MANY], stranger(3))
+    assert (said["exact"], said["mode"]) == (False, "semantic")
+    assert 6000 < said["candidates"] <= SIZES[MANY]
+
+
+@pytest.mark.parametrize("like_a_row", [True, False])
+def test_few_of_the_vectors_are_read(many: Store, like_a_row: bool) -> None:
+    with many.connection.transaction():
+        asked = many.embedding(MANY, 31) if like_a_row else stranger(1)
+        before = many.run(FETCHED)[0]
+        many.both([MANY], asked)
+        assert 64 <= many.run(FETCHED)[0] - before < 2000
+
+
+def test_scores_are_those_of_the_vectors_and_in_order(many: Store) -> None:
+    query = (
+        "select array[h.score, 1 - (r.embedding operator({vector}.<=>) %(e)s::{vector}.vector)] "
+        "from memory_plugin.search(array[%(n)s], embedding => %(e)s::{vector}.vector, max_results => 50) h "
+        "join memory_plugin.memory_records r on r.namespace = h.namespace and r.id = h.id"
+    )
+    scores = many.run(query, n=MANY, e=stranger(4))
+    assert len(scores) == 50
+    assert all(said == pytest.approx(score, abs=0.0006) for said, score in scores)
+    assert [said for said, _ in scores] == sorted((said for said, _ in scores), reverse=True)
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {"kinds": ["fact", "summary"]},
+        {"sources": ["user"]},
+        {"after": "2024-01-04", "before": "2024-01-05"},
+        {"sources": ["runtime"]},
+        {"after": "2024-01-03 08:00", "before": "2024-01-03 08:04"},
+    ],
+    ids=["kinds", "source", "a day", "none", "a moment"],
+)
+@pytest.mark.parametrize("names", [[MANY], [MANY, MORE, FEW]], ids=["one", "several"])
+def test_filters_apply_before_the_limit(many: Store, filters: dict[str, Any], names: list[str]) -> None:
+    shares = []
+    for number in range(1, 13):
+        asked = many.embedding(MANY, number * 31) if number % 2 else stranger(number)
+        shares.append(recall(*many.both(names, asked, **filters)))
+    assert sum(shares) / len(shares) >= 0.98
+
+
+def test_a_longer_answer_is_as_good(many: Store) -> None:
+    for limit in (1, 30, 100):
+        for number in (1, 2, 3):
+            assert recall(*many.both([MANY], stranger(number), limit)) >= 0.98
+
+
+@pytest.mark.servers("any")
+@pytest.mark.parametrize("shape", ["one embedding", "one number each", "near-copies", "one way or the other"])
+def test_where_sketches_tell_little_the_rows_are_compared(empty_database: str, shape: str) -> None:
+    install(empty_database, dimensions=DIMENSIONS)
+    numbers = {
+        "one embedding": "sin(d)",
+        "one number each": "case when d = mod(i, {dimensions}) then 1 + mod(i, 7) else 0.001 * sin(i + d) end",
+        "near-copies": "sin(d) + 0.0005 * sin(i * 0.7 + d * i)",
+        "one way or the other": "case when mod(i, 2) = 0 then 1 else -1 end",
+    }[shape]
+    with psycopg.connect(empty_database, autocommit=True, prepare_threshold=None) as connection:
+        store = Store(connection, DIMENSIONS)
+        store.run("insert into memory_plugin.memory_namespaces (name, kind) values (%(n)s, 'org')", n=MANY)
+        with store.bulk():
+            store.run(
+                "insert into memory_plugin.memory_records "
+                "(namespace, id, content, kind, source, created_at, embedding) "
+                "select %(n)s, md5(i::text)::uuid, 'memory ' || i, 'fact', 'agent', "
+                "timestamptz '2024-01-01' + i * interval '1 minute', "
+                f"(select array_agg(({numbers})::real order by d) from generate_series(0, {{dimensions}} - 1) as d)"
+                "::{vector}.vector from generate_series(1, 7000) as i",
+                n=MANY,
+            )
+        for asked in ("sin(d)", "case when d = 5 then 1 else 0.01 end"):
+            question = store.run(
+                f"select array_agg(({asked})::real order by d)::{{vector}}.vector::text "
+                "from generate_series(0, {dimensions} - 1) as d"
+            )[0]
+            found, exact = store.both([MANY], question)
+            assert recall(found, exact) >= 0.9, asked
+            if shape in ("one embedding", "one way or the other"):
+                # Of those alike the newest come first.
+                assert found == exact
+
+
+def before_sketches(connection: Connection) -> None:
+    """Bring a store back to before sketches, as an operator would."""
+    connection.execute((MIGRATIONS / "015_sketches.down.sql").read_bytes())
+
+
+@pytest.mark.servers("any")
+def test_a_store_from_before_gets_its_sketches_beside_writers_who_never_wait_a_second(empty_database: str) -> None:
+    install(empty_database, dimensions=DIMENSIONS)
+    with psycopg.connect(empty_database, autocommit=True, prepare_threshold=None) as connection:
+        store = Store(connection, DIMENSIONS)
+        with store.bulk():
+            store.fill(MANY, 4000)
+        before_sketches(connection)
+        store.fill(FEW, 20)
+        # A transaction that holds a memory, and so keeps what is asked for from the table, for a while.
+        with psycopg.connect(empty_database) as holder:
+            holder.execute("update memory_plugin.memory_records set kind = 'summary' where content = 'memory 3100'")
+            program = installer(empty_database)
+            waits, number = [], 0
+            while program.poll() is None:
+                number += 1
+                began = time.monotonic()
+                store.run(
+                    "update memory_plugin.memory_records set kind = 'fact', source = 'user' "
+                    "where namespace = %(n)s and id = md5(%(n)s || %(i)s)::uuid",
+                    n=MANY,
+                    i=str(number % 3000 + 1),
+                )
+                if number % 5 == 0:
+                    store.run(
+                        "delete from memory_plugin.memory_records "
+                        "where namespace = %(n)s and id = md5(%(n)s || %(i)s)::uuid",
+                        n=MANY,
+                        i=str(3999 - number % 800),
+                    )
+                waits.append(time.monotonic() - began)
+                if number == 300:
+                    holder.commit()
+            said = program.communicate()[0]
+        assert program.returncode == 0, said
+        assert max(waits) < 1, max(waits)
+        assert number > 300
+        assert store.run(WRONG) == [0]
+        assert store.run(SKETCHES)[0] > 3000
+    assert api.verify_store(settings_for(empty_database)).differences == ()
+
+
+@pytest.mark.servers("any")
+@pytest.mark.parametrize("ends", ["during the sketches", "during the index"])
+def test_an_install_that_is_killed_while_it_sketches_goes_on(empty_database: str, ends: str) -> None:
+    install(empty_database, dimensions=DIMENSIONS)
+    with psycopg.connect(empty_database, autocommit=True, prepare_threshold=None) as connection:
+        store = Store(connection, DIMENSIONS)
+        with store.bulk():
+            store.fill(MANY, 12_000)
+        before_sketches(connection)
+        wanted = {
+            "during the sketches": "select coalesce(pg_relation_size(to_regclass('memory_plugin.memory_sketches')), 0)",
+            "during the index": "select count(*)::int from pg_class where relname = 'memory_sketches_live'",
+        }[ends]
+        kill_install(empty_database, connection, wanted)
+        assert rows(empty_database, "select from memory_plugin.schema_migrations where name = '015_sketches'") == []
+        # Between the two runs the store is written to: the triggers sketch already.
+        store.fill(FEW, 40)
+        store.run("delete from memory_plugin.memory_records where namespace = %(n)s and kind = 'summary'", n=MANY)
+        install(empty_database)
+        assert store.run(WRONG) == [0]
+        assert recall(*store.both([MANY], stranger(5))) >= 0.9
+    assert api.verify_store(settings_for(empty_database)).differences == ()

@@ -116,19 +116,13 @@ returns boolean
 language plpgsql stable parallel unsafe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
-declare
-    v_planned constant double precision := _semantic_planned(p_namespaces, p_kinds);
 begin
-    -- Of a store that was never analyzed the planner supposes next to nothing.
-    return case
-        when v_planned > p_most / 4 then v_planned > p_most else _semantic_rows(p_namespaces, p_kinds, p_most) > p_most
-    end;
+    return _semantic_about(p_namespaces, p_kinds, p_most) > p_most;
 end
 $function$;
 
 comment on function memory_plugin._semantic_many(text[], text[], integer) is
-    'Whether the namespaces have more than p_most live rows of the kinds, or about so many, by the statistics of the '
-    'last analyze; counted where these know of less than a quarter.';
+    'Whether the namespaces have more than p_most live rows of the kinds, by _semantic_about().';
 
 create or replace function memory_plugin._semantic_rows(p_namespaces text[], p_kinds text[], p_most integer)
 returns bigint

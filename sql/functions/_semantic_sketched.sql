@@ -32,7 +32,8 @@ declare
     v_middle bit varying;
     v_low bit varying;
     v_chance integer := c_chance / least(cardinality(p_namespaces), 8);
-    v_take bigint := 8 * c_least + p_rows / 256;
+    -- So many are seldom too few, and cost little more than fewer.
+    v_take bigint := 8 * c_least + least(p_rows / 16, 8 * c_least);
     v_done bigint := 0;
     v_names text[];
     v_ids uuid[];

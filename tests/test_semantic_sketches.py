@@ -30,6 +30,13 @@ where v.id is null or s.id is null
     or s.sketch is distinct from k.sketch
 """
 SKETCHES = "select count(*)::int from memory_plugin.memory_sketches"
+READ = """
+select array[
+    pg_stat_get_xact_tuples_returned('memory_plugin.memory_sketches_live'::regclass),
+    pg_stat_get_xact_tuples_fetched('memory_plugin.memory_sketches_live'::regclass),
+    pg_stat_get_xact_tuples_returned('memory_plugin.memory_sketches'::regclass)
+]::int[]
+"""
 FETCHED = "select pg_stat_get_xact_tuples_fetched('memory_plugin.memory_vectors_pkey'::regclass)::int"
 
 
@@ -157,6 +164,22 @@ def test_few_of_the_vectors_are_read(many: Store, like_a_row: bool) -> None:
         before = many.run(FETCHED)[0]
         many.both([MANY], asked)
         assert 64 <= many.run(FETCHED)[0] - before < 2000
+
+
+@pytest.mark.parametrize("like_a_row", [True, False])
+def test_sketches_are_read_from_the_index_once_or_twice_and_those_of_other_namespaces_never(
+    many: Store, like_a_row: bool
+) -> None:
+    live = many.run(
+        "select count(*)::int from memory_plugin.memory_sketches where namespace = %(n)s and expires_at is null", n=MANY
+    )[0]
+    with many.connection.transaction():
+        asked = many.embedding(MANY, 31) if like_a_row else stranger(1)
+        before = many.run(READ)[0]
+        many.both([MANY], asked)
+        index, heap, table = (now - then for now, then in zip(many.run(READ)[0], before, strict=True))
+        assert live <= index <= 2 * live
+        assert heap == table == 0
 
 
 def test_scores_are_those_of_the_vectors_and_in_order(many: Store) -> None:

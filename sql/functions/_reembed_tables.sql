@@ -102,7 +102,7 @@ begin
         '    kind text not null,'
         '    source text not null,'
         '    sketch bit(%1$s) not null,'
-        '    constraint memory_sketches_pkey_spare primary key (namespace, id)'
+        '    constraint memory_sketches_pkey_spare primary key (id, namespace)'
         ') with (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_insert_scale_factor = 0.02)',
         3 * p_dimensions, 'memory_sketches_spare'
     );

@@ -18,7 +18,7 @@ declare
         else 6000
     end;
     -- So many are compared rather than walked towards a second time.
-    c_few constant integer := 2 * least(c_small, 1000000000);
+    c_few constant integer := 3 * least(c_small, 600000000);
     -- Up to here every row is compared where the graph's answer does not convince: some tenths of a second.
     c_sure constant integer := case
         when @dimensions@ > @graph_dimensions@ then c_small else least(300000, 450000000 / @dimensions@)

@@ -68,9 +68,9 @@ language plpgsql stable parallel unsafe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 declare
-    -- Up to here sketches save next to nothing.
+    -- Up to here sketches save little, and miss some.
     c_exact constant integer := case
-        when @dimensions@ <= @near_dimensions@ then least(6000, 3000000 / @dimensions@)
+        when @dimensions@ <= @near_dimensions@ then 1500000 / @dimensions@
         else greatest(400, 1600000 / @dimensions@)
     end;
 begin

@@ -135,7 +135,10 @@ begin
     if v_stands.above < v_least * (v_near - v_stands.chance) then
         return false;
     end if;
-    if p_reach is null or v_near is null or v_stands.above >= c_clear * (v_near - v_stands.chance) then
+    -- Where the best has no rows as near as the last candidate is to the question, the walk towards it went astray too.
+    if p_reach is null
+        or v_stands.above >= c_clear * (v_near - v_stands.chance) and v_stands.above <= v_near - v_stands.chance
+    then
         return true;
     end if;
     if not _semantic_many(p_namespaces, p_filter.kinds, p_few) then

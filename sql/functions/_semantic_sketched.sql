@@ -19,6 +19,10 @@ as $function$
 declare
     -- A row is left out whose vector would have to lie so many standard deviations from where its sketch puts it.
     c_deviations constant double precision := 3.5;
+    -- So many standard deviations the p_limit highest of p_rows normal numbers reach: of more rows, the sketches of the
+    -- nearest are further off than those of others.
+    v_height constant double precision := ln(greatest(p_rows::double precision / p_limit, 20));
+    v_highest constant double precision := sqrt(2 * v_height - ln(4 * pi() * v_height));
     -- Half precision itself is no better.
     c_least_deviation constant double precision := 0.001;
     -- Rows by chance beside the first of the nearest: what holds for these alone must not pass for the rule.
@@ -45,6 +49,7 @@ declare
     v_slope double precision;
     v_intercept double precision;
     v_deviation double precision;
+    v_explained double precision;
     -- Rows whose sketches lie further apart from the question's are left out.
     v_far double precision := 'infinity';
     v_last double precision;
@@ -84,11 +89,12 @@ begin
                 from unnest(v_names[v_at + 1:v_until], v_ids[v_at + 1:v_until], v_apart[v_at + 1:v_until])
                     as c (namespace, id, apart)
                 union all
-                select c.namespace, c.id, @sketches_apart(c.sketch, v_high, v_middle, v_low)@ as apart, false as best
+                select s.namespace, s.id, @sketches_apart(s.sketch, v_high, v_middle, v_low)@ as apart, false as best
                 from unnest(p_namespaces[:8]) as n (name)
                 cross join lateral (
-                    select s.* from memory_sketches as s where s.namespace = n.name order by s.id limit v_chance
+                    select v.namespace, v.id from memory_vectors as v where v.namespace = n.name order by v.id limit v_chance
                 ) as c
+                inner join memory_sketches as s on c.namespace = s.namespace and c.id = s.id
             ),
 
             measured as (
@@ -104,22 +110,26 @@ begin
                 coalesce(
                     v_deviation,
                     sqrt(greatest(regr_syy(m.score, m.apart) * (1 - regr_r2(m.score, m.apart)), 0) / count(*))
-                )
-            into v_part, v_slope, v_intercept, v_deviation
+                ),
+                coalesce(v_explained, least(regr_r2(m.score, m.apart), 1))
+            into v_part, v_slope, v_intercept, v_deviation, v_explained
             from measured as m;
             nearest := nearest || v_part;
             v_chance := 0;
             v_at := v_until;
             select c.score into v_last from unnest(nearest) as c order by c.score desc limit 1 offset p_limit - 1;
             v_far := coalesce(
-                (v_last - c_deviations * greatest(v_deviation, c_least_deviation) - v_intercept)
-                / nullif(least(v_slope, 0), 0),
+                (
+                    v_last - v_intercept
+                    - greatest(c_deviations, 2.5 * sqrt(v_explained) + v_highest * sqrt(1 - v_explained))
+                    * greatest(v_deviation, c_least_deviation)
+                ) / nullif(least(v_slope, 0), 0),
                 'infinity'
             );
         end loop;
         -- All rows were taken, and measured.
         exact := v_at = v_count and coalesce(v_count < v_take, false);
-        exit when v_at < v_count or v_count < v_take or v_take is null;
+        exit when v_count < v_take or v_take is null or v_far < v_apart[v_count];
         if v_far = 'infinity' then
             -- The sketches tell nothing.
             select c.nearest, c.exact into nearest, exact

@@ -45,7 +45,7 @@ begin
         '    kind text not null,'
         '    source text not null,'
         '    sketch bit(%1$s) not null,'
-        '    constraint memory_sketches_pkey_spare primary key (namespace, id)'
+        '    constraint memory_sketches_pkey_spare primary key (id, namespace)'
         ') with (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_insert_scale_factor = 0.02)',
         3 * p_dimensions, 'memory_sketches_spare'
     );
@@ -84,7 +84,8 @@ begin
         '    kind text not null,'
         '    source text not null,'
         '    sketch bit(%s) not null,'
-        '    primary key (namespace, id)'
+        -- In this order, for the planner not to read a namespace by it.
+        '    primary key (id, namespace)'
         -- A deleted row costs its neighbours in the page a look there, and so many fit: vacuumed sooner than others.
         ') with (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_insert_scale_factor = 0.02)',
         3 * @dimensions@

@@ -10,11 +10,10 @@ as $function$
 declare
     -- The rows of a namespace lie beside each other in an index: walking far costs less.
     c_near constant boolean := @dimensions@ <= @near_dimensions@;
-    c_sketches constant boolean := @dimensions@ >= @sketch_dimensions@;
     -- Up to here comparing every row costs little more than the graph, and misses next to nothing.
     c_small constant integer := case
         when @dimensions@ > @graph_dimensions@ then 2147483646
-        when c_sketches then least(12000, 9000000 / @dimensions@)
+        when @dimensions@ >= @sketch_dimensions@ then least(12000, 9000000 / @dimensions@)
         else 6000
     end;
     -- So many are compared rather than walked towards a second time.

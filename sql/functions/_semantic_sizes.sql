@@ -15,7 +15,7 @@ set jit = off
 as $function$
 declare
     v_kinds constant text[] := coalesce(p_kinds, '{@kinds@}');
-    -- What the planner knows to be far larger need not be counted so far. To ask it takes as long as to count so many.
+    -- What the planner knows of need not be counted further. To ask it takes as long as to count so many.
     c_ask constant integer := 1000;
     -- Of several namespaces each has its part, and the others what one leaves.
     v_each integer := greatest(
@@ -34,7 +34,7 @@ begin
             select
                 n.name,
                 case
-                    when p.rows > c_ask then least(p.rows, v_each + 1)
+                    when v_ask then least(_semantic_about(array[n.name], p_kinds, v_each), v_each + 1)
                     else (
                         select count(*)
                         from (
@@ -47,7 +47,6 @@ begin
                     )
                 end as rows
             from unnest(large) as n (name)
-            cross join lateral (select case when v_ask then _semantic_planned(array[n.name], p_kinds) end) as p (rows)
         )
 
         select

@@ -3,7 +3,8 @@ create or replace function memory_plugin._semantic_sketched(
     p_filter memory_plugin._filter, p_limit integer, p_rows bigint,
     out nearest memory_plugin._candidate[], out exact boolean
 )
-language plpgsql stable parallel safe security invoker
+-- _semantic_compare is not allowed beside parallel workers.
+language plpgsql stable parallel unsafe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 -- One plan is right for all values: the live rows of some namespaces from the index that holds their sketches, and
 -- vectors by their keys.

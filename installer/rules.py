@@ -69,10 +69,17 @@ _FILTERED = (
     "and ({0}.created_after is null or {1}.created_at > {0}.created_after) "
     "and ({0}.created_before is null or {1}.created_at < {0}.created_before)"
 )
-# How far a sketch is from that of a question: what its signs and the question's disagree in, by their weight.
-_SKETCHES_APART = (
-    "4 * ({0} operator(@extschema:vector@.<~>) {1}) + 2 * ({0} operator(@extschema:vector@.<~>) {2}) "
-    "+ ({0} operator(@extschema:vector@.<~>) {3})"
+# How far a sketch is from that of a question: what their signs disagree in, by the weight of each, which is 4, 2 or 1.
+_SIGNS = ("high", "middle", "low")
+_SKETCHES_APART = " + ".join(
+    f"{2 ** (4 - place)} * ("
+    + " + ".join(
+        f"({{0}}.{sign} operator(@extschema:vector@.<~>) {{{place - one + 1}}})"
+        for one, sign in enumerate(_SIGNS)
+        if 0 <= place - one < 3
+    )
+    + ")"
+    for place in range(5)
 )
 
 # None holds a quote, so that they fit into a statement that is written as a literal.
@@ -85,6 +92,6 @@ EXPRESSIONS = {
     "demanded": _DEMANDED,
     # @filtered(_filter, row of memories)@: is of the kinds, sources and times that are asked for.
     "filtered": _FILTERED,
-    # @sketches_apart(sketch, high, middle, low of the question)@
+    # @sketches_apart(row of memory_sketches, high, middle, low of the question)@
     "sketches_apart": _SKETCHES_APART,
 }

@@ -24,10 +24,10 @@ select count(*)::int
 from memory_plugin.memory_vectors as v
 full join memory_plugin.memory_sketches as s on v.namespace = s.namespace and v.id = s.id
 left join memory_plugin.memory_records as r on v.namespace = r.namespace and v.id = r.id
-cross join lateral memory_plugin._sketch(r.embedding) as k (sketch)
+cross join lateral memory_plugin._sketch_of(r.embedding) as k
 where v.id is null or s.id is null
     or (v.kind, v.source, v.expires_at, v.created_at) is distinct from (s.kind, s.source, s.expires_at, s.created_at)
-    or s.sketch is distinct from k.sketch
+    or (s.high, s.middle, s.low) is distinct from (k.high, k.middle, k.low)
 """
 SKETCHES = "select count(*)::int from memory_plugin.memory_sketches"
 READ = """
@@ -63,42 +63,28 @@ def steps(numbers: Any, width: float, most: int) -> Any:
 
 
 @pytest.mark.parametrize("dimensions", [200, 384, 1536])
-def test_a_sketch_holds_each_number_in_one_of_four_steps_and_a_questions_in_eight(many: Store, dimensions: int) -> None:
+def test_a_sketch_holds_each_number_in_one_of_eight_steps(many: Store, dimensions: int) -> None:
     embedding = np.random.default_rng(dimensions).standard_normal(dimensions).astype("f4")
     unit = embedding / np.linalg.norm(embedding)
-    text = str([float(x) for x in embedding])
-    query = (
-        "select array[memory_plugin._sketch(%(e)s::{vector}.vector)::text, q.high::text, q.middle::text, q.low::text] "
-    )
-    query += "from memory_plugin._question_sketch(%(e)s::{vector}.vector) q"
-    sketch, first, second, third = (signs(bits) for bits in many.run(query, e=text)[0])
-    high, again, low = np.split(sketch, 3)
-    assert (high == again).all()
-    for thrice in (first, second, third):
-        assert (thrice == np.tile(thrice[:dimensions], 3)).all()
-    assert (2 * high + low == steps(unit, 0.996 / np.sqrt(dimensions), 3)).mean() > 0.998
-    asked = (4 * first + 2 * second + third)[:dimensions]
-    assert (asked == steps(unit, 0.586 / np.sqrt(dimensions), 7)).mean() > 0.998
-    # Seven eighths of what the numbers are, and almost all of a question's, is in the steps.
-    assert np.corrcoef(2 * high + low, unit)[0, 1] > 0.93
-    assert np.corrcoef(asked, unit)[0, 1] > 0.975
+    query = "select array[k.high::text, k.middle::text, k.low::text] "
+    query += "from memory_plugin._sketch_of(%(e)s::{vector}.vector) k"
+    high, middle, low = (signs(bits) for bits in many.run(query, e=str([float(x) for x in embedding]))[0])
+    sketch = 4 * high + 2 * middle + low
+    assert (sketch == steps(unit, 0.586 / np.sqrt(dimensions), 7)).mean() > 0.998
+    # Almost all of what the numbers are is in the steps.
+    assert np.corrcoef(sketch, unit)[0, 1] > 0.975
 
 
 def test_how_far_sketches_are_apart_is_the_product_of_their_steps(many: Store) -> None:
-    asked = stranger(1)
-    query = "select s.sketch::text from memory_plugin.memory_sketches s order by s.namespace, s.id limit 9"
-    question = "select array[q.high::text, q.middle::text, q.low::text] "
-    question += "from memory_plugin._question_sketch(%(e)s::{vector}.vector) q"
-    first, second, third = (signs(bits) for bits in many.run(question, e=asked)[0])
-    products = [int(signs(sketch) @ (4 * first + 2 * second + third)) for sketch in many.run(query)]
+    asked = "memory_plugin._sketch_of(%(e)s::{vector}.vector) q"
+    order = "from memory_plugin.memory_sketches s order by s.namespace, s.id limit 9"
+    said = many.run(f"select array[q.high::text, q.middle::text, q.low::text] from {asked}", e=stranger(1))
+    held = many.run(f"select array[s.high::text, s.middle::text, s.low::text] {order}")
+    (question, *_), rows_ = ([np.array([4, 2, 1]) @ [signs(b) for b in of] for of in each] for each in (said, held))
     place = {"extschema:vector": many.vector}
-    apart = sources.render("@sketches_apart(s.sketch, q.high, q.middle, q.low)@", place, "a test")
-    said = many.run(
-        f"select ({apart})::int from memory_plugin.memory_sketches s, "
-        "memory_plugin._question_sketch(%(e)s::{vector}.vector) q order by s.namespace, s.id limit 9",
-        e=asked,
-    )
-    assert [21 * DIMENSIONS - 2 * distance for distance in said] == products
+    apart = sources.render("@sketches_apart(s, q.high, q.middle, q.low)@", place, "a test")
+    distances = many.run(f"select ({apart})::int {order.replace(' s order', f' s, {asked} order')}", e=stranger(1))
+    assert [49 * DIMENSIONS - 2 * distance for distance in distances] == [int(row @ question) for row in rows_]
 
 
 @pytest.mark.parametrize(("dimensions", "held"), [(199, 0), (200, 30), (4000, 30)])
@@ -162,7 +148,7 @@ def test_few_of_the_vectors_are_read(many: Store, like_a_row: bool) -> None:
         asked = many.embedding(MANY, 31) if like_a_row else stranger(1)
         before = many.run(FETCHED)[0]
         many.both([MANY], asked)
-        assert 64 <= many.run(FETCHED)[0] - before < 2000
+        assert 30 <= many.run(FETCHED)[0] - before < 1000
 
 
 @pytest.mark.parametrize("like_a_row", [True, False])
@@ -254,19 +240,29 @@ def test_where_sketches_tell_little_the_rows_are_compared(empty_database: str, s
                 assert found == exact
 
 
-def before_sketches(connection: Connection) -> None:
-    """Bring a store back to before sketches, as an operator would."""
-    connection.execute((MIGRATIONS / "015_sketches.down.sql").read_bytes())
+# A store from before sketches, and one from before they were as fine as they are.
+BEFORE = pytest.mark.parametrize(
+    "undone", [["016_finer_sketches", "015_sketches"], ["016_finer_sketches"]], ids=["none", "coarse"]
+)
 
 
+def undo(connection: Connection, names: list[str]) -> None:
+    """Bring a store back to before some migrations, as an operator would."""
+    for name in names:
+        connection.execute((MIGRATIONS / f"{name}.down.sql").read_bytes())
+
+
+@BEFORE
 @pytest.mark.servers("any")
-def test_a_store_from_before_gets_its_sketches_beside_writers_who_never_wait_a_second(empty_database: str) -> None:
+def test_a_store_from_before_gets_its_sketches_beside_writers_who_never_wait_a_second(
+    empty_database: str, undone: list[str]
+) -> None:
     install(empty_database, dimensions=DIMENSIONS)
     with psycopg.connect(empty_database, autocommit=True, prepare_threshold=None) as connection:
         store = Store(connection, DIMENSIONS)
         with store.bulk():
             store.fill(MANY, 4000)
-        before_sketches(connection)
+        undo(connection, undone)
         store.fill(FEW, 20)
         # A transaction that holds a memory, and so keeps what is asked for from the table, for a while.
         with psycopg.connect(empty_database) as holder:
@@ -301,21 +297,26 @@ def test_a_store_from_before_gets_its_sketches_beside_writers_who_never_wait_a_s
     assert api.verify_store(settings_for(empty_database)).differences == ()
 
 
+@BEFORE
 @pytest.mark.servers("any")
 @pytest.mark.parametrize("ends", ["during the sketches", "during the index"])
-def test_an_install_that_is_killed_while_it_sketches_goes_on(empty_database: str, ends: str) -> None:
+def test_an_install_that_is_killed_while_it_sketches_goes_on(empty_database: str, undone: list[str], ends: str) -> None:
     install(empty_database, dimensions=DIMENSIONS)
     with psycopg.connect(empty_database, autocommit=True, prepare_threshold=None) as connection:
         store = Store(connection, DIMENSIONS)
         with store.bulk():
             store.fill(MANY, 12_000)
-        before_sketches(connection)
+        undo(connection, undone)
         wanted = {
-            "during the sketches": "select coalesce(pg_relation_size(to_regclass('memory_plugin.memory_sketches')), 0)",
-            "during the index": "select count(*)::int from pg_class where relname = 'memory_sketches_live'",
+            "during the sketches": "select count(*) from pg_attribute where attrelid = "
+            "to_regclass('memory_plugin.memory_sketches') and attname = 'high' and not attisdropped "
+            "and pg_relation_size(attrelid) > 0",
+            "during the index": "select count(*) from pg_attribute "
+            "where attrelid = to_regclass('memory_plugin.memory_sketches_live') and attname = 'high'",
         }[ends]
         kill_install(empty_database, connection, wanted)
-        assert rows(empty_database, "select from memory_plugin.schema_migrations where name = '015_sketches'") == []
+        applied = "select from memory_plugin.schema_migrations where name = '016_finer_sketches'"
+        assert rows(empty_database, applied) == []
         # Between the two runs the store is written to: the triggers sketch already.
         store.fill(FEW, 40)
         store.run("delete from memory_plugin.memory_records where namespace = %(n)s and kind = 'summary'", n=MANY)

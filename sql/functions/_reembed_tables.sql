@@ -30,7 +30,7 @@ set lock_timeout = '1s'
 set enable_seqscan = off
 as $function$
 declare
-    v_sketch bit varying;
+    v_sketch record;
 begin
     if tg_op = 'TRUNCATE' then
         truncate memory_vectors_spare, memory_sketches_spare;
@@ -64,17 +64,22 @@ begin
             kind = excluded.kind,
             source = excluded.source,
             embedding = excluded.embedding;
-        v_sketch := _sketch(new.embedding_spare);
-        if v_sketch is not null then
-            insert into memory_sketches_spare as s (expires_at, created_at, id, namespace, kind, source, sketch)
-            values (new.expires_at, new.created_at, new.id, new.namespace, new.kind, new.source, v_sketch)
+        v_sketch := _sketch_of(new.embedding_spare);
+        if v_sketch.high is not null then
+            insert into memory_sketches_spare as s (expires_at, created_at, id, namespace, kind, source, high, middle, low)
+            values (
+                new.expires_at, new.created_at, new.id, new.namespace, new.kind, new.source,
+                v_sketch.high, v_sketch.middle, v_sketch.low
+            )
             on conflict (namespace, id) do update
             set
                 expires_at = excluded.expires_at,
                 created_at = excluded.created_at,
                 kind = excluded.kind,
                 source = excluded.source,
-                sketch = excluded.sketch;
+                high = excluded.high,
+                middle = excluded.middle,
+                low = excluded.low;
         end if;
     end if;
     return null;
@@ -101,12 +106,15 @@ begin
         '    namespace text not null,'
         '    kind text not null,'
         '    source text not null,'
-        '    sketch bit(%1$s) not null,'
+        '    high bit(%1$s) not null,'
+        '    middle bit(%1$s) not null,'
+        '    low bit(%1$s) not null,'
         '    constraint memory_sketches_pkey_spare primary key (id, namespace)'
         ') with (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_insert_scale_factor = 0.02)',
-        3 * p_dimensions, 'memory_sketches_spare'
+        p_dimensions, 'memory_sketches_spare'
     );
-    alter table memory_plugin.memory_sketches_spare alter column sketch set storage plain;
+    alter table memory_plugin.memory_sketches_spare
+    alter column high set storage plain, alter column middle set storage plain, alter column low set storage plain;
     execute format(
         'comment on table memory_plugin.memory_sketches_spare is %L',
         obj_description('memory_plugin.memory_sketches'::regclass)

@@ -89,3 +89,7 @@ drop function if exists memory_plugin._rank(
     memory_plugin._candidate[], memory_plugin._candidate[], integer, integer, double precision, double precision,
     double precision, double precision, boolean
 );
+
+drop function if exists memory_plugin._sketch(@extschema:vector@.vector);
+
+drop function if exists memory_plugin._question_sketch(@extschema:vector@.vector);

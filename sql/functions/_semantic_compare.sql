@@ -71,7 +71,7 @@ declare
     -- Up to here sketches save little, and miss some.
     c_exact constant integer := case
         when @dimensions@ <= @near_dimensions@ then 1500000 / @dimensions@
-        else greatest(400, 1600000 / @dimensions@)
+        else greatest(400, 640000 / @dimensions@)
     end;
 begin
     if @dimensions@ >= @sketch_dimensions@ and p_rows > greatest(c_exact, 6 * p_limit) then

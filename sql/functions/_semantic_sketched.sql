@@ -27,8 +27,8 @@ declare
     -- Half precision itself is no better.
     c_least_deviation constant double precision := 0.001;
     -- Rows by chance beside the first of the nearest: what holds for these alone must not pass for the rule.
-    c_chance constant integer := 48;
-    c_least constant integer := 2 * p_limit + 44;
+    c_chance constant integer := 24;
+    c_least constant integer := 2 * p_limit + 10;
     v_kinds constant text[] := coalesce(p_filter.kinds, '{@kinds@}');
     v_sources constant text[] := p_filter.sources;
     v_after constant timestamptz := p_filter.created_after;
@@ -40,6 +40,11 @@ declare
     -- So many are seldom too few, and cost little more than fewer.
     v_take bigint := 8 * c_least + least(p_rows / 16, 8 * c_least);
     v_done bigint := 0;
+    -- To sort all would take half as long again as to look at them: those further apart than so are left out at first.
+    v_cut double precision := 'infinity';
+    c_sample constant integer := 512;
+    -- Up to here all of the rows are taken, in their order.
+    v_seen double precision;
     v_names text[];
     v_ids uuid[];
     v_apart double precision[];
@@ -55,15 +60,26 @@ declare
     v_far double precision := 'infinity';
     v_last double precision;
 begin
-    select q.high, q.middle, q.low into v_high, v_middle, v_low from _question_sketch(p_embedding) as q;
+    select q.high, q.middle, q.low into v_high, v_middle, v_low from _sketch_of(p_embedding) as q;
     nearest := '{}';
+    if p_rows > 6 * v_take then
+        select coalesce(percentile_disc(least(1.5 * v_take / p_rows, 1)) within group (order by s.apart), 'infinity')
+        into v_cut
+        from unnest(p_namespaces[:32]) as n (name)
+        cross join lateral (
+            select @sketches_apart(s, v_high, v_middle, v_low)@ as apart
+            from memory_sketches as s
+            where s.namespace = n.name and s.kind = any (v_kinds) and coalesce(s.expires_at, 'infinity') > now()
+            limit c_sample / least(cardinality(p_namespaces), 32)
+        ) as s;
+    end if;
     loop
         select array_agg(s.namespace), array_agg(s.id), array_agg(s.apart), count(*)
         into v_names, v_ids, v_apart, v_count
         from (
             select a.namespace, a.id, a.apart
             from (
-                select s.namespace, s.id, @sketches_apart(s.sketch, v_high, v_middle, v_low)@ as apart
+                select s.namespace, s.id, @sketches_apart(s, v_high, v_middle, v_low)@ as apart
                 from memory_sketches as s
                 where s.namespace = any (p_namespaces)
                     and s.kind = any (v_kinds)
@@ -74,10 +90,14 @@ begin
                 -- Or it would be reckoned twice.
                 offset 0
             ) as a
-            where a.apart <= v_far
+            where a.apart <= least(v_far, v_cut)
             order by a.apart, a.id, a.namespace
             limit v_take offset v_done
         ) as s;
+        if v_count < c_least and v_cut < 'infinity' then
+            v_cut := 'infinity';
+            continue;
+        end if;
         v_at := 0;
         loop
             -- How many of them are not too far.
@@ -90,7 +110,7 @@ begin
                 from unnest(v_names[v_at + 1:v_until], v_ids[v_at + 1:v_until], v_apart[v_at + 1:v_until])
                     as c (namespace, id, apart)
                 union all
-                select s.namespace, s.id, @sketches_apart(s.sketch, v_high, v_middle, v_low)@ as apart, false as best
+                select s.namespace, s.id, @sketches_apart(s, v_high, v_middle, v_low)@ as apart, false as best
                 from unnest(p_namespaces[:8]) as n (name)
                 cross join lateral (
                     select v.namespace, v.id from memory_vectors as v where v.namespace = n.name order by v.id limit v_chance
@@ -129,8 +149,9 @@ begin
             );
         end loop;
         -- All rows were taken, and measured.
-        exact := v_at = v_count and coalesce(v_count < v_take, false);
-        exit when v_count < v_take or v_take is null or v_far < v_apart[v_count];
+        exact := v_at = v_count and coalesce(v_count < v_take, false) and v_cut = 'infinity';
+        v_seen := case when v_count < v_take then v_cut else v_apart[v_count] end;
+        exit when v_take is null or v_seen = 'infinity' or v_far < v_seen;
         if v_far = 'infinity' then
             -- The sketches tell nothing.
             select c.nearest, c.exact into nearest, exact
@@ -138,8 +159,9 @@ begin
             return;
         end if;
         -- Behind those taken there may be more that are not too far.
-        v_done := v_take;
+        v_done := v_count;
         v_take := null;
+        v_cut := 'infinity';
     end loop;
     nearest := (
         select coalesce(array_agg(c), '{}')

@@ -352,14 +352,17 @@ def test_back_from_the_middle_and_from_behind_the_swap(
     assert api.verify_store(settings_for(database)).differences == ()
 
 
-def test_a_change_that_began_before_there_were_sketches_ends_with_them(
-    database: str, filled: Connection, other: EmbeddingService
+@pytest.mark.parametrize(
+    "undone", [["016_finer_sketches", "015_sketches"], ["016_finer_sketches"]], ids=["none", "coarse"]
+)
+def test_a_change_that_began_before_sketches_were_as_they_are_ends_with_them(
+    database: str, filled: Connection, other: EmbeddingService, undone: list[str]
 ) -> None:
     gate = other.behaviour = Gate()
     program = begun(database, other)
     kill(filled, program, gate)
     gate.reset(opened=True)
-    for name in ("016_finer_sketches", "015_sketches"):
+    for name in undone:
         filled.execute((MIGRATIONS / f"{name}.down.sql").read_bytes())
     filled.execute(
         "select memory_plugin.commit_memory('team:a', 'a changed one', id => (select id from "

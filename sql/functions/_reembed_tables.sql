@@ -90,13 +90,40 @@ comment on function memory_plugin._mirror_spare() is
     'Trigger of memory_records while it has second vectors: does to memory_vectors_spare and '
     'memory_sketches_spare what was done to the memory.';
 
-create or replace function memory_plugin._reembed_sketches(p_dimensions integer)
+create or replace function memory_plugin._reembed_owned(p_table text)
 returns void
 language plpgsql volatile parallel unsafe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 declare
+    v_spare constant text := p_table || '_spare';
     v_owner name;
+begin
+    execute format(
+        'comment on table memory_plugin.%I is %L',
+        v_spare, obj_description(format('memory_plugin.%I', p_table)::regclass, 'pg_class')
+    );
+    select r.rolname into v_owner
+    from pg_class as c inner join pg_roles as r on c.relowner = r.oid
+    where c.oid = 'memory_plugin.memory_records'::regclass;
+    if v_owner <> current_user then
+        execute format('alter table memory_plugin.%I owner to %I', v_spare, v_owner);
+    end if;
+    execute format(
+        'create policy memory_plugin_owner on memory_plugin.%I to %I using (true) with check (true)', v_spare, v_owner
+    );
+    execute format('alter table memory_plugin.%I enable row level security, force row level security', v_spare);
+end
+$function$;
+
+comment on function memory_plugin._reembed_owned(text) is
+    'Give the spare table of a copy the comment, the owner and the row-level security of the copy itself.';
+
+create or replace function memory_plugin._reembed_sketches(p_dimensions integer)
+returns void
+language plpgsql volatile parallel unsafe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
 begin
     execute format(
         'create table memory_plugin.%2$I ('
@@ -115,21 +142,7 @@ begin
     );
     alter table memory_plugin.memory_sketches_spare
     alter column high set storage plain, alter column middle set storage plain, alter column low set storage plain;
-    execute format(
-        'comment on table memory_plugin.memory_sketches_spare is %L',
-        obj_description('memory_plugin.memory_sketches'::regclass)
-    );
-    select r.rolname into v_owner
-    from pg_class as c inner join pg_roles as r on c.relowner = r.oid
-    where c.oid = 'memory_plugin.memory_records'::regclass;
-    if v_owner <> current_user then
-        execute format('alter table memory_plugin.memory_sketches_spare owner to %I', v_owner);
-    end if;
-    execute format(
-        'create policy memory_plugin_owner on memory_plugin.memory_sketches_spare to %I using (true) with check (true)',
-        v_owner
-    );
-    alter table memory_plugin.memory_sketches_spare enable row level security, force row level security;
+    perform _reembed_owned('memory_sketches');
 end
 $function$;
 
@@ -142,7 +155,6 @@ language plpgsql volatile parallel unsafe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 declare
-    v_owner name;
     v_next constant embedding_provider := jsonb_populate_record(null::embedding_provider, p_provider);
     v_dimensions constant integer := v_next.dimensions;
 begin
@@ -170,20 +182,7 @@ begin
         'alter table memory_plugin.memory_vectors_spare alter column embedding set storage %s',
         case when v_dimensions <= 3600 then 'plain' else 'external' end
     );
-    execute format(
-        'comment on table memory_plugin.memory_vectors_spare is %L', obj_description('memory_plugin.memory_vectors'::regclass)
-    );
-    select r.rolname into v_owner
-    from pg_class as c inner join pg_roles as r on c.relowner = r.oid
-    where c.oid = 'memory_plugin.memory_records'::regclass;
-    if v_owner <> current_user then
-        execute format('alter table memory_plugin.memory_vectors_spare owner to %I', v_owner);
-    end if;
-    execute format(
-        'create policy memory_plugin_owner on memory_plugin.memory_vectors_spare to %I using (true) with check (true)',
-        v_owner
-    );
-    alter table memory_plugin.memory_vectors_spare enable row level security, force row level security;
+    perform _reembed_owned('memory_vectors');
     perform _reembed_sketches(v_dimensions);
     create trigger memory_records_forget_spare
     before update of content on memory_plugin.memory_records

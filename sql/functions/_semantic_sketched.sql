@@ -42,7 +42,7 @@ declare
     v_done bigint := 0;
     -- To sort all would take half as long again as to look at them: those further apart than so are left out at first.
     v_cut double precision := 'infinity';
-    c_sample constant integer := 512;
+    v_sample constant bigint := least(64 + p_rows / 64, 512);
     -- Up to here all of the rows are taken, in their order.
     v_seen double precision;
     v_names text[];
@@ -62,7 +62,7 @@ declare
 begin
     select q.high, q.middle, q.low into v_high, v_middle, v_low from _sketch_of(p_embedding) as q;
     nearest := '{}';
-    if p_rows > 6 * v_take then
+    if p_rows > 4 * v_take then
         select coalesce(percentile_disc(least(1.5 * v_take / p_rows, 1)) within group (order by s.apart), 'infinity')
         into v_cut
         from unnest(p_namespaces[:32]) as n (name)
@@ -70,7 +70,7 @@ begin
             select @sketches_apart(s, v_high, v_middle, v_low)@ as apart
             from memory_sketches as s
             where s.namespace = n.name and s.kind = any (v_kinds) and coalesce(s.expires_at, 'infinity') > now()
-            limit c_sample / least(cardinality(p_namespaces), 32)
+            limit v_sample / least(cardinality(p_namespaces), 32)
         ) as s;
     end if;
     loop

@@ -69,7 +69,7 @@ _INDEXES = {
     "memory_vectors_near_spare": f"{_SPARE} (namespace, kind, (coalesce(expires_at, 'infinity'::timestamptz))) "
     f"include (expires_at, created_at, id, source, embedding) where {{dimensions}} <= {rules.NEAR_DIMENSIONS}",
     "memory_sketches_live_spare": f"{_SKETCHES} (namespace, kind, (coalesce(expires_at, 'infinity'::timestamptz))) "
-    "include (expires_at, created_at, id, source, high, middle, low)",
+    "include (expires_at, created_at, id, source, signs)",
     "memory_vectors_embedding_spare": f"{_SPARE} using hnsw (embedding {{vector}}.halfvec_ip_ops) "
     f"with (m = 16, ef_construction = {{neighbours}}) where {{dimensions}} <= {rules.GRAPH_DIMENSIONS}",
 }

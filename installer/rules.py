@@ -69,17 +69,10 @@ _FILTERED = (
     "and ({0}.created_after is null or {1}.created_at > {0}.created_after) "
     "and ({0}.created_before is null or {1}.created_at < {0}.created_before)"
 )
-# How far a sketch is from that of a question: what their signs disagree in, by the weight of each, which is 4, 2 or 1.
-_SIGNS = ("high", "middle", "low")
+# How far a sketch is from that of a question: what its signs and the question's disagree in, by the weight of each.
 _SKETCHES_APART = " + ".join(
-    f"{2 ** (4 - place)} * ("
-    + " + ".join(
-        f"({{0}}.{sign} operator(@extschema:vector@.<~>) {{{place - one + 1}}})"
-        for one, sign in enumerate(_SIGNS)
-        if 0 <= place - one < 3
-    )
-    + ")"
-    for place in range(5)
+    f"{weight} * ({{0}} operator(@extschema:vector@.<~>) {{{place}}})"
+    for place, weight in enumerate((16, 8, 4, 2, 1), 1)
 )
 
 # None holds a quote, so that they fit into a statement that is written as a literal.
@@ -92,6 +85,6 @@ EXPRESSIONS = {
     "demanded": _DEMANDED,
     # @filtered(_filter, row of memories)@: is of the kinds, sources and times that are asked for.
     "filtered": _FILTERED,
-    # @sketches_apart(row of memory_sketches, high, middle, low of the question)@
+    # @sketches_apart(sketch, sixteen, eight, four, two, one of the question)@
     "sketches_apart": _SKETCHES_APART,
 }

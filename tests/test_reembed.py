@@ -135,8 +135,8 @@ def dimensions(conn: Connection) -> dict[int | None, int]:
 def copies(conn: Connection) -> tuple[int, int]:
     """Return how many memories have a vector, and how many of these are in the copies that are searched."""
     row = conn.execute("""
-        select count(*), count(v.id) filter (where (s.high, s.middle, s.low) = (k.high, k.middle, k.low))
-        from memory_plugin.memory_records r cross join lateral memory_plugin._sketch_of(r.embedding) k
+        select count(*), count(v.id) filter (where s.signs = k.signs)
+        from memory_plugin.memory_records r cross join lateral memory_plugin._sketch(r.embedding) k (signs)
         left join memory_plugin.memory_vectors v using (namespace, id)
         left join memory_plugin.memory_sketches s using (namespace, id) where r.embedding is not null
     """).fetchone()

@@ -24,10 +24,10 @@ select count(*)::int
 from memory_plugin.memory_vectors as v
 full join memory_plugin.memory_sketches as s on v.namespace = s.namespace and v.id = s.id
 left join memory_plugin.memory_records as r on v.namespace = r.namespace and v.id = r.id
-cross join lateral memory_plugin._sketch_of(r.embedding) as k
+cross join lateral memory_plugin._sketch(r.embedding) as k (signs)
 where v.id is null or s.id is null
     or (v.kind, v.source, v.expires_at, v.created_at) is distinct from (s.kind, s.source, s.expires_at, s.created_at)
-    or (s.high, s.middle, s.low) is distinct from (k.high, k.middle, k.low)
+    or s.signs is distinct from k.signs
 """
 SKETCHES = "select count(*)::int from memory_plugin.memory_sketches"
 READ = """
@@ -66,25 +66,28 @@ def steps(numbers: Any, width: float, most: int) -> Any:
 def test_a_sketch_holds_each_number_in_one_of_eight_steps(many: Store, dimensions: int) -> None:
     embedding = np.random.default_rng(dimensions).standard_normal(dimensions).astype("f4")
     unit = embedding / np.linalg.norm(embedding)
-    query = "select array[k.high::text, k.middle::text, k.low::text] "
-    query += "from memory_plugin._sketch_of(%(e)s::{vector}.vector) k"
-    high, middle, low = (signs(bits) for bits in many.run(query, e=str([float(x) for x in embedding]))[0])
-    sketch = 4 * high + 2 * middle + low
-    assert (sketch == steps(unit, 0.586 / np.sqrt(dimensions), 7)).mean() > 0.998
+    query = "select memory_plugin._sketch(%(e)s::{vector}.vector)::text"
+    sketch = signs(many.run(query, e=str([float(x) for x in embedding]))[0])
+    held = np.array([4, 2, 1]) @ sketch.reshape(3, dimensions)
+    assert (held == steps(unit, 0.586 / np.sqrt(dimensions), 7)).mean() > 0.998
     # Almost all of what the numbers are is in the steps.
-    assert np.corrcoef(sketch, unit)[0, 1] > 0.975
+    assert np.corrcoef(held, unit)[0, 1] > 0.975
 
 
-def test_how_far_sketches_are_apart_is_the_product_of_their_steps(many: Store) -> None:
-    asked = "memory_plugin._sketch_of(%(e)s::{vector}.vector) q"
+def test_five_comparisons_weigh_each_sign_of_a_row_against_each_of_a_question(many: Store) -> None:
+    weights = np.array([[15, 8, 4], [7, 4, 2], [4, 2, 1]])
+    asked = "memory_plugin._asked_sketch(%(e)s::{vector}.vector) q"
     order = "from memory_plugin.memory_sketches s order by s.namespace, s.id limit 9"
-    said = many.run(f"select array[q.high::text, q.middle::text, q.low::text] from {asked}", e=stranger(1))
-    held = many.run(f"select array[s.high::text, s.middle::text, s.low::text] {order}")
-    (question, *_), rows_ = ([np.array([4, 2, 1]) @ [signs(b) for b in of] for of in each] for each in (said, held))
+    ((question,), held) = (
+        [signs(bits).reshape(3, DIMENSIONS) for bits in many.run(query, e=stranger(1))]
+        for query in ("select memory_plugin._sketch(%(e)s::{vector}.vector)::text", f"select s.signs::text {order}")
+    )
     place = {"extschema:vector": many.vector}
-    apart = sources.render("@sketches_apart(s, q.high, q.middle, q.low)@", place, "a test")
+    apart = sources.render("@sketches_apart(s.signs, q.sixteen, q.eight, q.four, q.two, q.one)@", place, "a test")
     distances = many.run(f"select ({apart})::int {order.replace(' s order', f' s, {asked} order')}", e=stranger(1))
-    assert [49 * DIMENSIONS - 2 * distance for distance in distances] == [int(row @ question) for row in rows_]
+    products = [int((weights * (row @ question.T)).sum()) for row in held]
+    # Three signs of each number in comparisons that weigh 31 together.
+    assert [31 * 3 * DIMENSIONS - 2 * distance for distance in distances] == products
 
 
 @pytest.mark.parametrize(("dimensions", "held"), [(199, 0), (200, 30), (4000, 30)])
@@ -309,10 +312,10 @@ def test_an_install_that_is_killed_while_it_sketches_goes_on(empty_database: str
         undo(connection, undone)
         wanted = {
             "during the sketches": "select count(*) from pg_attribute where attrelid = "
-            "to_regclass('memory_plugin.memory_sketches') and attname = 'high' and not attisdropped "
+            "to_regclass('memory_plugin.memory_sketches') and attname = 'signs' and not attisdropped "
             "and pg_relation_size(attrelid) > 0",
             "during the index": "select count(*) from pg_attribute "
-            "where attrelid = to_regclass('memory_plugin.memory_sketches_live') and attname = 'high'",
+            "where attrelid = to_regclass('memory_plugin.memory_sketches_live') and attname = 'signs'",
         }[ends]
         kill_install(empty_database, connection, wanted)
         applied = "select from memory_plugin.schema_migrations where name = '016_finer_sketches'"

@@ -9,7 +9,7 @@ set lock_timeout = '1s'
 set enable_seqscan = off
 as $function$
 declare
-    v_sketch record;
+    v_sketch bit varying;
 begin
     if tg_op = 'TRUNCATE' then
         truncate memory_vectors, memory_sketches;
@@ -42,22 +42,17 @@ begin
             kind = excluded.kind,
             source = excluded.source,
             embedding = excluded.embedding;
-        v_sketch := _sketch_of(new.embedding);
-        if v_sketch.high is not null then
-            insert into memory_sketches as s (expires_at, created_at, id, namespace, kind, source, high, middle, low)
-            values (
-                new.expires_at, new.created_at, new.id, new.namespace, new.kind, new.source,
-                v_sketch.high, v_sketch.middle, v_sketch.low
-            )
+        v_sketch := _sketch(new.embedding);
+        if v_sketch is not null then
+            insert into memory_sketches as s (expires_at, created_at, id, namespace, kind, source, signs)
+            values (new.expires_at, new.created_at, new.id, new.namespace, new.kind, new.source, v_sketch)
             on conflict (namespace, id) do update
             set
                 expires_at = excluded.expires_at,
                 created_at = excluded.created_at,
                 kind = excluded.kind,
                 source = excluded.source,
-                high = excluded.high,
-                middle = excluded.middle,
-                low = excluded.low;
+                signs = excluded.signs;
         end if;
     end if;
     return null;

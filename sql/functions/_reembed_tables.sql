@@ -30,7 +30,7 @@ set lock_timeout = '1s'
 set enable_seqscan = off
 as $function$
 declare
-    v_sketch record;
+    v_sketch bit varying;
 begin
     if tg_op = 'TRUNCATE' then
         truncate memory_vectors_spare, memory_sketches_spare;
@@ -64,22 +64,17 @@ begin
             kind = excluded.kind,
             source = excluded.source,
             embedding = excluded.embedding;
-        v_sketch := _sketch_of(new.embedding_spare);
-        if v_sketch.high is not null then
-            insert into memory_sketches_spare as s (expires_at, created_at, id, namespace, kind, source, high, middle, low)
-            values (
-                new.expires_at, new.created_at, new.id, new.namespace, new.kind, new.source,
-                v_sketch.high, v_sketch.middle, v_sketch.low
-            )
+        v_sketch := _sketch(new.embedding_spare);
+        if v_sketch is not null then
+            insert into memory_sketches_spare as s (expires_at, created_at, id, namespace, kind, source, signs)
+            values (new.expires_at, new.created_at, new.id, new.namespace, new.kind, new.source, v_sketch)
             on conflict (namespace, id) do update
             set
                 expires_at = excluded.expires_at,
                 created_at = excluded.created_at,
                 kind = excluded.kind,
                 source = excluded.source,
-                high = excluded.high,
-                middle = excluded.middle,
-                low = excluded.low;
+                signs = excluded.signs;
         end if;
     end if;
     return null;
@@ -133,15 +128,12 @@ begin
         '    namespace text not null,'
         '    kind text not null,'
         '    source text not null,'
-        '    high bit(%1$s) not null,'
-        '    middle bit(%1$s) not null,'
-        '    low bit(%1$s) not null,'
+        '    signs bit(%1$s) not null,'
         '    constraint memory_sketches_pkey_spare primary key (id, namespace)'
         ') with (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_insert_scale_factor = 0.02)',
-        p_dimensions, 'memory_sketches_spare'
+        3 * p_dimensions, 'memory_sketches_spare'
     );
-    alter table memory_plugin.memory_sketches_spare
-    alter column high set storage plain, alter column middle set storage plain, alter column low set storage plain;
+    alter table memory_plugin.memory_sketches_spare alter column signs set storage plain;
     perform _reembed_owned('memory_sketches');
 end
 $function$;

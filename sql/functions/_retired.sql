@@ -90,6 +90,4 @@ drop function if exists memory_plugin._rank(
     double precision, double precision, boolean
 );
 
-drop function if exists memory_plugin._sketch(@extschema:vector@.vector);
-
 drop function if exists memory_plugin._question_sketch(@extschema:vector@.vector);

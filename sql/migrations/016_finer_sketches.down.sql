@@ -34,8 +34,9 @@ begin
             kind = excluded.kind,
             source = excluded.source,
             embedding = excluded.embedding;
-        v_sketch := (select k.high || k.high || k.middle from _sketch_of(new.embedding) as k);
+        v_sketch := _sketch(new.embedding);
         if v_sketch is not null then
+            v_sketch := substring(v_sketch for length(v_sketch) / 3) || substring(v_sketch for 2 * length(v_sketch) / 3);
             insert into memory_sketches as s (expires_at, created_at, id, namespace, kind, source, sketch)
             values (new.expires_at, new.created_at, new.id, new.namespace, new.kind, new.source, v_sketch)
             on conflict (namespace, id) do update
@@ -86,8 +87,9 @@ begin
             kind = excluded.kind,
             source = excluded.source,
             embedding = excluded.embedding;
-        v_sketch := (select k.high || k.high || k.middle from _sketch_of(new.embedding_spare) as k);
+        v_sketch := _sketch(new.embedding_spare);
         if v_sketch is not null then
+            v_sketch := substring(v_sketch for length(v_sketch) / 3) || substring(v_sketch for 2 * length(v_sketch) / 3);
             insert into memory_sketches_spare as s (expires_at, created_at, id, namespace, kind, source, sketch)
             values (new.expires_at, new.created_at, new.id, new.namespace, new.kind, new.source, v_sketch)
             on conflict (namespace, id) do update
@@ -115,15 +117,17 @@ begin
             'alter table %s add column sketch bit(%s)',
             v_table,
             (
-                select 3 * a.atttypmod from pg_attribute as a
-                where a.attrelid = v_table and a.attname = 'high' and not a.attisdropped
+                select a.atttypmod from pg_attribute as a
+                where a.attrelid = v_table and a.attname = 'signs' and not a.attisdropped
             )
         );
-        execute format('update %s set sketch = high || high || middle', v_table);
-        -- Its index goes with the columns.
         execute format(
-            'alter table %s alter column sketch set not null, alter column sketch set storage plain, '
-            'drop column high, drop column middle, drop column low',
+            'update %s set sketch = substring(signs for length(signs) / 3) || substring(signs for 2 * length(signs) / 3)',
+            v_table
+        );
+        -- Its index goes with the column.
+        execute format(
+            'alter table %s alter column sketch set not null, alter column sketch set storage plain, drop column signs',
             v_table
         );
     end loop;

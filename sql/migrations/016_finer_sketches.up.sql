@@ -1,43 +1,8 @@
 -- memory-plugin: no-transaction
 -- Sketches of the same size that say more: eight steps for each number, as the sketch of a question, where there were
--- four. A row's three signs, of which two were the same, lie in columns of their own, and count by their weight.
+-- four, for of a row's three signs two were the same.
 
--- The functions as this migration needs them; those in force stand in sql/functions, applied after it.
-create or replace function memory_plugin._sketch_of(
-    p_embedding @extschema:vector@.vector, out high bit varying, out middle bit varying, out low bit varying
-)
-language plpgsql immutable parallel safe security invoker
-set search_path = pg_catalog, memory_plugin, pg_temp
-as $function$
-declare
-    c_dimensions constant integer := @extschema:vector@.vector_dims(p_embedding);
-    v_unit @extschema:vector@.vector;
-    v_step @extschema:vector@.vector;
-    v_twice @extschema:vector@.vector;
-    v_thrice @extschema:vector@.vector;
-    v_above bit varying;
-    v_below bit varying;
-begin
-    if c_dimensions is null or c_dimensions < 200 then
-        return;
-    end if;
-    v_unit := @extschema:vector@.l2_normalize(p_embedding);
-    -- Eight steps of this width keep the most of numbers that are spread normally.
-    v_step := array_fill((0.586 / sqrt(c_dimensions))::real, array[c_dimensions])::@extschema:vector@.vector;
-    v_twice := v_step operator(@extschema:vector@.+) v_step;
-    v_thrice := v_twice operator(@extschema:vector@.+) v_step;
-    v_above := @extschema:vector@.binary_quantize(v_unit operator(@extschema:vector@.-) v_twice);
-    v_below := @extschema:vector@.binary_quantize(v_unit operator(@extschema:vector@.+) v_twice);
-    high := @extschema:vector@.binary_quantize(v_unit);
-    middle := v_above | (v_below & ~ high);
-    low := @extschema:vector@.binary_quantize(v_unit operator(@extschema:vector@.-) v_thrice)
-        | (@extschema:vector@.binary_quantize(v_unit operator(@extschema:vector@.-) v_step) & ~ v_above)
-        | (@extschema:vector@.binary_quantize(v_unit operator(@extschema:vector@.+) v_step) & ~ high)
-        | (@extschema:vector@.binary_quantize(v_unit operator(@extschema:vector@.+) v_thrice) & ~ v_below);
-end
-$function$;
-
--- Until then every row is compared, and nobody reads a sketch.
+-- Until the functions of this version are there, every row is compared, and nobody reads a sketch.
 create or replace function memory_plugin._semantic_nearest(
     p_namespaces text[], p_embedding @extschema:vector@.vector, p_unit @extschema:vector@.halfvec,
     p_filter memory_plugin._filter, p_limit integer, p_rows bigint,
@@ -52,7 +17,47 @@ begin
 end
 $function$;
 
--- All at once: from the old columns to the new ones, and the triggers that fill them. The lock keeps writers waiting,
+-- The functions as this migration needs them; those in force stand in sql/functions, applied after it.
+create or replace function memory_plugin._sketch_signs(
+    p_embedding @extschema:vector@.vector, out high bit varying, out middle bit varying, out low bit varying
+)
+language plpgsql immutable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+declare
+    c_dimensions constant integer := @extschema:vector@.vector_dims(p_embedding);
+    v_unit constant @extschema:vector@.vector := @extschema:vector@.l2_normalize(p_embedding);
+    -- Eight steps of this width keep the most of numbers that are spread normally.
+    v_step constant @extschema:vector@.vector
+        := array_fill((0.586 / sqrt(c_dimensions))::real, array[c_dimensions])::@extschema:vector@.vector;
+    v_twice constant @extschema:vector@.vector := v_step operator(@extschema:vector@.+) v_step;
+    v_thrice constant @extschema:vector@.vector := v_twice operator(@extschema:vector@.+) v_step;
+    v_above constant bit varying := @extschema:vector@.binary_quantize(v_unit operator(@extschema:vector@.-) v_twice);
+    v_below constant bit varying := @extschema:vector@.binary_quantize(v_unit operator(@extschema:vector@.+) v_twice);
+begin
+    high := @extschema:vector@.binary_quantize(v_unit);
+    middle := v_above | (v_below & ~ high);
+    low := @extschema:vector@.binary_quantize(v_unit operator(@extschema:vector@.-) v_thrice)
+        | (@extschema:vector@.binary_quantize(v_unit operator(@extschema:vector@.-) v_step) & ~ v_above)
+        | (@extschema:vector@.binary_quantize(v_unit operator(@extschema:vector@.+) v_step) & ~ high)
+        | (@extschema:vector@.binary_quantize(v_unit operator(@extschema:vector@.+) v_thrice) & ~ v_below);
+end
+$function$;
+
+create or replace function memory_plugin._sketch(p_embedding @extschema:vector@.vector)
+returns bit varying
+language plpgsql immutable strict parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+begin
+    if @extschema:vector@.vector_dims(p_embedding) < 200 then
+        return null;
+    end if;
+    return (select s.high || s.middle || s.low from _sketch_signs(p_embedding) as s);
+end
+$function$;
+
+-- All at once: from the old column to the new one, and the triggers that fill it. The lock keeps writers waiting,
 -- and whoever waits for it does too: ask briefly, and again.
 do $migration$
 declare
@@ -91,19 +96,14 @@ begin
         execute format('truncate %s', v_table);
         -- Its index goes with the column.
         execute format(
-            'alter table %1$s drop column sketch, add column high bit(%2$s) not null, '
-            'add column middle bit(%2$s) not null, add column low bit(%2$s) not null',
+            'alter table %s drop column sketch, add column signs bit(%s) not null',
             v_table,
             (
-                select a.atttypmod / 3 from pg_attribute as a
+                select a.atttypmod from pg_attribute as a
                 where a.attrelid = v_table and a.attname = 'sketch' and not a.attisdropped
             )
         );
-        execute format(
-            'alter table %s alter column high set storage plain, alter column middle set storage plain, '
-            'alter column low set storage plain',
-            v_table
-        );
+        execute format('alter table %s alter column signs set storage plain', v_table);
     end loop;
     execute $statement$
         create or replace function memory_plugin._mirror_vector()
@@ -117,7 +117,7 @@ begin
         set enable_seqscan = off
         as $function$
         declare
-            v_sketch record;
+            v_sketch bit varying;
         begin
             if tg_op = 'TRUNCATE' then
                 truncate memory_vectors, memory_sketches;
@@ -150,22 +150,17 @@ begin
                     kind = excluded.kind,
                     source = excluded.source,
                     embedding = excluded.embedding;
-                v_sketch := _sketch_of(new.embedding);
-                if v_sketch.high is not null then
-                    insert into memory_sketches as s (expires_at, created_at, id, namespace, kind, source, high, middle, low)
-                    values (
-                        new.expires_at, new.created_at, new.id, new.namespace, new.kind, new.source,
-                        v_sketch.high, v_sketch.middle, v_sketch.low
-                    )
+                v_sketch := _sketch(new.embedding);
+                if v_sketch is not null then
+                    insert into memory_sketches as s (expires_at, created_at, id, namespace, kind, source, signs)
+                    values (new.expires_at, new.created_at, new.id, new.namespace, new.kind, new.source, v_sketch)
                     on conflict (namespace, id) do update
                     set
                         expires_at = excluded.expires_at,
                         created_at = excluded.created_at,
                         kind = excluded.kind,
                         source = excluded.source,
-                        high = excluded.high,
-                        middle = excluded.middle,
-                        low = excluded.low;
+                        signs = excluded.signs;
                 end if;
             end if;
             return null;
@@ -184,7 +179,7 @@ begin
         set enable_seqscan = off
         as $function$
         declare
-            v_sketch record;
+            v_sketch bit varying;
         begin
             if tg_op = 'TRUNCATE' then
                 truncate memory_vectors_spare, memory_sketches_spare;
@@ -218,22 +213,17 @@ begin
                     kind = excluded.kind,
                     source = excluded.source,
                     embedding = excluded.embedding;
-                v_sketch := _sketch_of(new.embedding_spare);
-                if v_sketch.high is not null then
-                    insert into memory_sketches_spare as s (expires_at, created_at, id, namespace, kind, source, high, middle, low)
-                    values (
-                        new.expires_at, new.created_at, new.id, new.namespace, new.kind, new.source,
-                        v_sketch.high, v_sketch.middle, v_sketch.low
-                    )
+                v_sketch := _sketch(new.embedding_spare);
+                if v_sketch is not null then
+                    insert into memory_sketches_spare as s (expires_at, created_at, id, namespace, kind, source, signs)
+                    values (new.expires_at, new.created_at, new.id, new.namespace, new.kind, new.source, v_sketch)
                     on conflict (namespace, id) do update
                     set
                         expires_at = excluded.expires_at,
                         created_at = excluded.created_at,
                         kind = excluded.kind,
                         source = excluded.source,
-                        high = excluded.high,
-                        middle = excluded.middle,
-                        low = excluded.low;
+                        signs = excluded.signs;
                 end if;
             end if;
             return null;
@@ -278,13 +268,13 @@ begin
 
                         sketched as (
                             insert into memory_plugin.memory_sketches%1$s (
-                                expires_at, created_at, id, namespace, kind, source, high, middle, low
+                                expires_at, created_at, id, namespace, kind, source, signs
                             )
                             select
-                                b.expires_at, b.created_at, b.id, b.namespace, b.kind, b.source, s.high, s.middle, s.low
+                                b.expires_at, b.created_at, b.id, b.namespace, b.kind, b.source, s.sketch
                             from batch as b
-                            cross join lateral memory_plugin._sketch_of(b.embedding) as s
-                            where s.high is not null
+                            cross join lateral memory_plugin._sketch(b.embedding) as s (sketch)
+                            where s.sketch is not null
                                 and not exists (
                                     select from memory_plugin.memory_sketches%1$s as h
                                     where h.namespace = b.namespace and h.id = b.id
@@ -322,7 +312,7 @@ $migration$;
 -- Live rows only, as in memory_vectors_live.
 create index concurrently if not exists memory_sketches_live
 on memory_plugin.memory_sketches (namespace, kind, (coalesce(expires_at, 'infinity'::timestamptz)))
-include (expires_at, created_at, id, source, high, middle, low);
+include (expires_at, created_at, id, source, signs);
 
 -- For index-only scans.
 vacuum (analyze) memory_plugin.memory_sketches;

@@ -68,7 +68,7 @@ language plpgsql stable parallel unsafe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 declare
-    -- Up to here sketches save little, and miss some.
+    -- Up to here comparing every row is quick, and exact.
     c_exact constant integer := case
         when @dimensions@ <= @near_dimensions@ then 1500000 / @dimensions@
         else greatest(400, 640000 / @dimensions@)

@@ -16,7 +16,7 @@ import pytest
 
 from fixtures import embedding_service as service_module
 from fixtures.embedding_service import KEY, EmbeddingService, Reply, vector
-from fixtures.installing import MEMORY_PLUGIN, MIGRATIONS, settings_for
+from fixtures.installing import BEFORE_SKETCHES, MEMORY_PLUGIN, settings_for, undo
 from fixtures.pgbouncer import Pooler, set_in_sessions
 from fixtures.sidecars import Sidecar, wait_until
 from memory_plugin.installer import api, cli, reembedding
@@ -352,9 +352,7 @@ def test_back_from_the_middle_and_from_behind_the_swap(
     assert api.verify_store(settings_for(database)).differences == ()
 
 
-@pytest.mark.parametrize(
-    "undone", [["016_finer_sketches", "015_sketches"], ["016_finer_sketches"]], ids=["none", "coarse"]
-)
+@BEFORE_SKETCHES
 def test_a_change_that_began_before_sketches_were_as_they_are_ends_with_them(
     database: str, filled: Connection, other: EmbeddingService, undone: list[str]
 ) -> None:
@@ -362,8 +360,7 @@ def test_a_change_that_began_before_sketches_were_as_they_are_ends_with_them(
     program = begun(database, other)
     kill(filled, program, gate)
     gate.reset(opened=True)
-    for name in undone:
-        filled.execute((MIGRATIONS / f"{name}.down.sql").read_bytes())
+    undo(filled, *undone)
     filled.execute(
         "select memory_plugin.commit_memory('team:a', 'a changed one', id => (select id from "
         "memory_plugin.memory_records where content = 'car number 0'))"

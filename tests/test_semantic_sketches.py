@@ -10,10 +10,10 @@ import numpy as np
 import psycopg
 import pytest
 
-from fixtures.installing import MIGRATIONS, install, installer, kill_install, rows, settings_for
+from fixtures.installing import BEFORE_SKETCHES, install, installer, kill_install, rows, settings_for, undo
 from fixtures.server import Server
 from memory_plugin.installer import api, sources
-from semantic_store import Connection, Store, filled_store, recall
+from semantic_store import Store, filled_store, recall
 
 DIMENSIONS = 256
 MANY, MORE, FEW = "org:many", "org:more", "team:few"
@@ -243,19 +243,7 @@ def test_where_sketches_tell_little_the_rows_are_compared(empty_database: str, s
                 assert found == exact
 
 
-# A store from before sketches, and one from before they were as fine as they are.
-BEFORE = pytest.mark.parametrize(
-    "undone", [["016_finer_sketches", "015_sketches"], ["016_finer_sketches"]], ids=["none", "coarse"]
-)
-
-
-def undo(connection: Connection, names: list[str]) -> None:
-    """Bring a store back to before some migrations, as an operator would."""
-    for name in names:
-        connection.execute((MIGRATIONS / f"{name}.down.sql").read_bytes())
-
-
-@BEFORE
+@BEFORE_SKETCHES
 @pytest.mark.servers("any")
 def test_a_store_from_before_gets_its_sketches_beside_writers_who_never_wait_a_second(
     empty_database: str, undone: list[str]
@@ -265,7 +253,7 @@ def test_a_store_from_before_gets_its_sketches_beside_writers_who_never_wait_a_s
         store = Store(connection, DIMENSIONS)
         with store.bulk():
             store.fill(MANY, 4000)
-        undo(connection, undone)
+        undo(connection, *undone)
         store.fill(FEW, 20)
         # A transaction that holds a memory, and so keeps what is asked for from the table, for a while.
         with psycopg.connect(empty_database) as holder:
@@ -300,7 +288,7 @@ def test_a_store_from_before_gets_its_sketches_beside_writers_who_never_wait_a_s
     assert api.verify_store(settings_for(empty_database)).differences == ()
 
 
-@BEFORE
+@BEFORE_SKETCHES
 @pytest.mark.servers("any")
 @pytest.mark.parametrize("ends", ["during the sketches", "during the index"])
 def test_an_install_that_is_killed_while_it_sketches_goes_on(empty_database: str, undone: list[str], ends: str) -> None:
@@ -309,7 +297,7 @@ def test_an_install_that_is_killed_while_it_sketches_goes_on(empty_database: str
         store = Store(connection, DIMENSIONS)
         with store.bulk():
             store.fill(MANY, 12_000)
-        undo(connection, undone)
+        undo(connection, *undone)
         wanted = {
             "during the sketches": "select count(*) from pg_attribute where attrelid = "
             "to_regclass('memory_plugin.memory_sketches') and attname = 'signs' and not attisdropped "

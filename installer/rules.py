@@ -71,8 +71,8 @@ _FILTERED = (
 )
 # How far a sketch is from that of a question: what its signs and the question's disagree in, by the weight of each.
 _SKETCHES_APART = " + ".join(
-    f"{weight} * ({{0}} operator(@extschema:vector@.<~>) {{{place}}})"
-    for place, weight in enumerate((16, 8, 4, 2, 1), 1)
+    f"{weight}({{0}} operator(@extschema:vector@.<~>) {{{place}}})"
+    for place, weight in enumerate(("16 * ", "8 * ", "4 * ", "2 * ", ""), 1)
 )
 
 # None holds a quote, so that they fit into a statement that is written as a literal.

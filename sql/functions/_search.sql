@@ -51,9 +51,7 @@ begin
         p_namespaces, v_limit, v_filter, p_min_score, p_half_life, p_lexical_weight, p_semantic_weight, v_offset,
         p_diversity, p_neighbour_weight
     );
-    select array_agg(n.name) into v_live
-    from memory_namespaces as n
-    where n.name = any (_visible_namespaces(p_namespaces)) and (n.expires_at is null or n.expires_at > now());
+    v_live := _live_namespaces(p_namespaces);
 
     -- An arm that counts for nothing is not asked.
     if v_embedding is not null and char_length(v_query) > 1 then

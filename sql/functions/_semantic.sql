@@ -53,6 +53,12 @@ declare
     v_settings text[];
     v_rows bigint;
 begin
+    select s.candidates, s.scored into candidates, scored
+    from _semantic_small(p_namespaces, p_embedding, v_unit, p_filter, p_limit, p_closely) as s;
+    if candidates is not null then
+        exact := true;
+        return;
+    end if;
     v_sized := _semantic_sizes(p_namespaces, p_filter.kinds, c_small, c_sure);
     v_alone := cardinality(v_sized.small) + cardinality(v_sized.large) = 1;
     v_compared := v_sized.small;

@@ -59,6 +59,22 @@ comment on function memory_plugin._semantic_compare(
     'The nearest to p_unit of every live row of the namespaces, nearest first: the p_limit nearest, and enough behind '
     'them that by the stored vectors none of the rest is nearer (exact; not where more than 10,000 are as near).';
 
+create or replace function memory_plugin._semantic_exact()
+returns integer
+language plpgsql immutable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+begin
+    return case
+        when @dimensions@ <= @near_dimensions@ then 1500000 / @dimensions@
+        else greatest(400, 640000 / @dimensions@)
+    end;
+end
+$function$;
+
+comment on function memory_plugin._semantic_exact() is
+    'Up to so many rows, comparing every vector is quick, and exact; of more, sketches are compared first.';
+
 create or replace function memory_plugin._semantic_nearest(
     p_namespaces text[], p_embedding @extschema:vector@.vector, p_unit @extschema:vector@.halfvec,
     p_filter memory_plugin._filter, p_limit integer, p_rows bigint,
@@ -67,14 +83,8 @@ create or replace function memory_plugin._semantic_nearest(
 language plpgsql stable parallel unsafe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
-declare
-    -- Up to here comparing every row is quick, and exact.
-    c_exact constant integer := case
-        when @dimensions@ <= @near_dimensions@ then 1500000 / @dimensions@
-        else greatest(400, 640000 / @dimensions@)
-    end;
 begin
-    if @dimensions@ >= @sketch_dimensions@ and p_rows > greatest(c_exact, 6 * p_limit) then
+    if @dimensions@ >= @sketch_dimensions@ and p_rows > greatest(_semantic_exact(), 6 * p_limit) then
         select s.nearest, s.exact into nearest, exact
         from _semantic_sketched(p_namespaces, p_embedding, p_unit, p_filter, p_limit, p_rows) as s;
     else

@@ -60,6 +60,7 @@ declare
     v_explained double precision;
     -- Rows whose sketches lie further apart from the question's are left out.
     v_far double precision := 'infinity';
+    v_most double precision;
     v_last double precision;
 begin
     select q.sixteen, q.eight, q.four, q.two, q.one into v_sixteen, v_eight, v_four, v_two, v_one
@@ -77,6 +78,7 @@ begin
         ) as s;
     end if;
     loop
+        v_most := least(v_far, v_cut);
         select array_agg(s.namespace), array_agg(s.id), array_agg(s.apart), count(*)
         into v_names, v_ids, v_apart, v_count
         from (
@@ -93,7 +95,7 @@ begin
                 -- Or it would be reckoned twice.
                 offset 0
             ) as a
-            where a.apart <= least(v_far, v_cut)
+            where a.apart <= v_most
             order by a.apart, a.id, a.namespace
             limit v_take offset v_done
         ) as s;

@@ -32,3 +32,26 @@ $function$;
 
 comment on function memory_plugin._session_namespaces() is
     'The namespaces of the setting memory_plugin.namespaces, a list with commas; null where it is unset.';
+
+create or replace function memory_plugin._live_namespaces(p_namespaces text[])
+returns text[]
+language plpgsql stable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+-- Making a plan for each call takes longer than the look at some names.
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $function$
+declare
+    v_visible constant text[] := _visible_namespaces(p_namespaces);
+begin
+    return (
+        select array_agg(n.name)
+        from memory_namespaces as n
+        where n.name = any (v_visible) and (n.expires_at is null or n.expires_at > now())
+    );
+end
+$function$;
+
+comment on function memory_plugin._live_namespaces(text[]) is
+    'Those of the namespaces that exist, have not expired and may be seen by the caller; null where there are none.';

@@ -6,7 +6,9 @@ create or replace function memory_plugin._fuse(
     p_filter memory_plugin._filter,
     p_lexical_weight double precision,
     p_semantic_weight double precision,
-    p_neighbour_weight double precision
+    p_neighbour_weight double precision,
+    p_lexical_whole boolean,
+    p_semantic_whole boolean
 )
 returns memory_plugin._scored[]
 language plpgsql stable parallel safe security invoker
@@ -87,6 +89,8 @@ begin
         group by k.namespace, k.id
     ),
 
+    -- What is not listed is fetched, and looked through for what is demanded; what is listed is fetched if the other list
+    -- may have left it out. A fetch takes longer than all else that is done for a memory.
     texts as materialized (
         select
             p.namespace, p.id, p.lexical, p.lexical_rank, p.semantic_rank, p.listed,
@@ -95,13 +99,20 @@ begin
                 when v_copied then -(v.embedding operator(@extschema:vector@.<#>) v_unit)
                 else 1 - (r.embedding operator(@extschema:vector@.<=>) p_embedding)
             end as semantic,
-            case when p.lexical is null and v_terms > 0 then ts_delete(r.content_tsv, '') end as words,
-            case when p.lexical is null and p_plan.grams <> '{}' then lower(r.content) end as letters
-        from pool as p
-        inner join memory_records as r on p.namespace = r.namespace and p.id = r.id
+            case when p.unread and v_terms > 0 then ts_delete(r.content_tsv, '') end as words,
+            case when p.unread and p_plan.grams <> '{}' then lower(r.content) end as letters
+        from (
+            select
+                k.*, k.lexical is null and not p_lexical_whole as unread,
+                k.semantic is null and not p_semantic_whole as unmeasured
+            from pool as k
+        ) as p
+        left join memory_records as r
+            on p.namespace = r.namespace
+            and r.id = case when not p.listed or p.unread or (p.unmeasured and not v_copied) then p.id end
         left join memory_vectors as v
-            on p.namespace = v.namespace and v.id = case when v_copied and p.semantic is null then p.id end
-        where @demanded(p_plan, r.content_tsv, r.content)@ and @filtered(p_filter, r)@
+            on p.namespace = v.namespace and v.id = case when v_copied and p.unmeasured then p.id end
+        where p.listed or (@demanded(p_plan, r.content_tsv, r.content)@ and @filtered(p_filter, r)@)
     ),
 
     terms as materialized (
@@ -216,8 +227,9 @@ $function$;
 
 comment on function memory_plugin._fuse(
     memory_plugin._candidate[], memory_plugin._candidate[], memory_plugin._lexical_plan, @extschema:vector@.vector,
-    memory_plugin._filter, double precision, double precision, double precision
+    memory_plugin._filter, double precision, double precision, double precision, boolean, boolean
 ) is
     'The lists of both arms, of which one may be empty, as one, unordered: the weighted mean of both scores, each '
     'brought to 0 to 1, plus p_neighbour_weight of the scores of the memories committed around it, brought to 0 to 1 '
-    'again.';
+    'again. p_lexical_whole, p_semantic_whole: what is not in that list has no score in that arm, and none is looked '
+    'for.';

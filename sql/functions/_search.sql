@@ -38,6 +38,9 @@ declare
     v_neighbour_weight double precision := coalesce(p_neighbour_weight, 0);
     v_fused boolean;
     v_listed integer := 0;
+    -- An arm lists all that it finds.
+    v_lexical_whole boolean := true;
+    v_semantic_whole boolean := true;
     -- So many are put into another order, those behind them stay where they are.
     c_diverse constant integer := 200;
     v_diverse constant boolean := coalesce(p_diversity > 0, false) and v_offset < c_diverse;
@@ -121,6 +124,7 @@ begin
         v_answer.candidates := v_answer.candidates + v_lexical.scored;
         v_answer.exact := v_answer.exact and v_lexical.exact;
         v_listed := coalesce(cardinality(v_by_words), 0);
+        v_lexical_whole := v_lexical.exact and v_listed < v_pool;
     end if;
     if v_answer.mode = 'semantic' and char_length(v_query) > 1 then
         -- Words that count for nothing exclude nevertheless.
@@ -132,7 +136,10 @@ begin
             v_semantic := _semantic_candidates(
                 v_live, v_embedding, v_filter, v_pool, not v_fused and p_half_life is null
             );
+            v_semantic_whole := v_semantic.exact and cardinality(v_semantic.candidates) < v_pool;
         else
+            -- Not what is demanded, but the nearest were looked through for it.
+            v_semantic_whole := false;
             v_semantic := _semantic_allowed(
                 v_live, v_embedding, v_filter, v_pool, not v_fused and p_half_life is null, v_plan,
                 v_answer.mode = 'hybrid' and v_answer.exact and v_listed < v_pool
@@ -154,7 +161,7 @@ begin
             v_by_words, v_by_embedding, v_plan, v_embedding, v_filter,
             case v_answer.mode when 'hybrid' then coalesce(p_lexical_weight, 0.5) when 'lexical' then 1 else 0 end,
             case v_answer.mode when 'hybrid' then coalesce(p_semantic_weight, 0.5) when 'semantic' then 1 else 0 end,
-            v_neighbour_weight
+            v_neighbour_weight, v_lexical_whole, v_semantic_whole
         );
     elsif v_answer.mode = 'lexical' then
         select array_agg(row(l.namespace, l.id, l.score, l.score, l.place, null, null, null)::_scored) into v_rows

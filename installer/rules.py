@@ -72,7 +72,7 @@ _FILTERED = (
 # How far a sketch is from that of a question: what its signs and the question's disagree in, by the weight of each.
 _SKETCHES_APART = " + ".join(
     f"{weight}({{0}} operator(@extschema:vector@.<~>) {{{place}}})"
-    for place, weight in enumerate(("16 * ", "8 * ", "4 * ", "2 * ", ""), 1)
+    for place, weight in enumerate(("8 * ", "4 * ", "2 * ", ""), 1)
 )
 
 # None holds a quote, so that they fit into a statement that is written as a literal.
@@ -85,6 +85,6 @@ EXPRESSIONS = {
     "demanded": _DEMANDED,
     # @filtered(_filter, row of memories)@: is of the kinds, sources and times that are asked for.
     "filtered": _FILTERED,
-    # @sketches_apart(sketch, sixteen, eight, four, two, one of the question)@
+    # @sketches_apart(sketch, eight, four, two, one of the question)@
     "sketches_apart": _SKETCHES_APART,
 }

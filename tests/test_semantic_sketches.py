@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -74,20 +75,23 @@ def test_a_sketch_holds_each_number_in_one_of_eight_steps(many: Store, dimension
     assert np.corrcoef(held, unit)[0, 1] > 0.975
 
 
-def test_five_comparisons_weigh_each_sign_of_a_row_against_each_of_a_question(many: Store) -> None:
-    weights = np.array([[15, 8, 4], [7, 4, 2], [4, 2, 1]])
-    asked = "memory_plugin._asked_sketch(%(e)s::{vector}.vector) q"
+def test_four_comparisons_weigh_each_sign_of_a_row_by_the_number_of_the_question(many: Store) -> None:
+    asked = "memory_plugin._asked_signs(%(e)s::{vector}.vector) q"
     order = "from memory_plugin.memory_sketches s order by s.namespace, s.id limit 9"
-    ((question,), held) = (
-        [signs(bits).reshape(3, DIMENSIONS) for bits in many.run(query, e=stranger(1))]
-        for query in ("select memory_plugin._sketch(%(e)s::{vector}.vector)::text", f"select s.signs::text {order}")
-    )
+    held = [signs(bits).reshape(3, DIMENSIONS) for bits in many.run(f"select s.signs::text {order}")]
     place = {"extschema:vector": many.vector}
-    apart = sources.render("@sketches_apart(s.signs, q.sixteen, q.eight, q.four, q.two, q.one)@", place, "a test")
+    apart = sources.render("@sketches_apart(s.signs, q.eight, q.four, q.two, q.one)@", place, "a test")
     distances = many.run(f"select ({apart})::int {order.replace(' s order', f' s, {asked} order')}", e=stranger(1))
-    products = [int((weights * (row @ question.T)).sum()) for row in held]
-    # Three signs of each number in comparisons that weigh 31 together.
-    assert [31 * 3 * DIMENSIONS - 2 * distance for distance in distances] == products
+    question = np.array(json.loads(stranger(1)))
+    width = 0.29 / np.sqrt(DIMENSIONS) * np.linalg.norm(question)
+    # The high sign counts as much as the number, the middle one half, the low one a quarter.
+    weights = np.stack([steps(question, width * 2**place, 15 // 2**place) for place in range(3)])
+    products = [int((weights * row).sum()) for row in held]
+    # Three signs of each number in comparisons that weigh 15 together.
+    found = [15 * 3 * DIMENSIONS - 2 * distance for distance in distances]
+    # A number on the limit of two steps may be in either.
+    assert found == pytest.approx(products, abs=8)
+    assert np.ptp(products) > 100
 
 
 @pytest.mark.parametrize(("dimensions", "held"), [(199, 0), (200, 30), (4000, 30)])

@@ -92,6 +92,8 @@ drop function if exists memory_plugin._rank(
 
 drop function if exists memory_plugin._question_sketch(@extschema:vector@.vector);
 
+drop function if exists memory_plugin._asked_sketch(@extschema:vector@.vector);
+
 drop function if exists memory_plugin._fuse(
     memory_plugin._candidate[], memory_plugin._candidate[], memory_plugin._lexical_plan, @extschema:vector@.vector,
     memory_plugin._filter, double precision, double precision, double precision

@@ -33,14 +33,13 @@ declare
     v_sources constant text[] := p_filter.sources;
     v_after constant timestamptz := p_filter.created_after;
     v_before constant timestamptz := p_filter.created_before;
-    v_sixteen bit varying;
     v_eight bit varying;
     v_four bit varying;
     v_two bit varying;
     v_one bit varying;
     v_chance integer := c_chance / least(cardinality(p_namespaces), 8);
     -- So many are seldom too few, and cost little more than fewer.
-    v_take bigint := 8 * c_least + least(p_rows / 16, 8 * c_least);
+    v_take bigint := 4 * c_least + least(p_rows / 16, 12 * c_least);
     v_done bigint := 0;
     -- To sort all would take half as long again as to look at them: those further apart than so are left out at first.
     v_cut double precision := 'infinity';
@@ -63,15 +62,15 @@ declare
     v_most double precision;
     v_last double precision;
 begin
-    select q.sixteen, q.eight, q.four, q.two, q.one into v_sixteen, v_eight, v_four, v_two, v_one
-    from _asked_sketch(p_embedding) as q;
+    select q.eight, q.four, q.two, q.one into v_eight, v_four, v_two, v_one
+    from _asked_signs(p_embedding) as q;
     nearest := '{}';
     if p_rows > 4 * v_take then
         select coalesce(percentile_disc(least(1.5 * v_take / p_rows, 1)) within group (order by s.apart), 'infinity')
         into v_cut
         from unnest(p_namespaces[:32]) as n (name)
         cross join lateral (
-            select @sketches_apart(s.signs, v_sixteen, v_eight, v_four, v_two, v_one)@ as apart
+            select @sketches_apart(s.signs, v_eight, v_four, v_two, v_one)@ as apart
             from memory_sketches as s
             where s.namespace = n.name and s.kind = any (v_kinds) and coalesce(s.expires_at, 'infinity') > now()
             limit v_sample / least(cardinality(p_namespaces), 32)
@@ -84,7 +83,7 @@ begin
         from (
             select a.namespace, a.id, a.apart
             from (
-                select s.namespace, s.id, @sketches_apart(s.signs, v_sixteen, v_eight, v_four, v_two, v_one)@ as apart
+                select s.namespace, s.id, @sketches_apart(s.signs, v_eight, v_four, v_two, v_one)@ as apart
                 from memory_sketches as s
                 where s.namespace = any (p_namespaces)
                     and s.kind = any (v_kinds)
@@ -115,7 +114,7 @@ begin
                 from unnest(v_names[v_at + 1:v_until], v_ids[v_at + 1:v_until], v_apart[v_at + 1:v_until])
                     as c (namespace, id, apart)
                 union all
-                select s.namespace, s.id, @sketches_apart(s.signs, v_sixteen, v_eight, v_four, v_two, v_one)@ as apart, false as best
+                select s.namespace, s.id, @sketches_apart(s.signs, v_eight, v_four, v_two, v_one)@ as apart, false as best
                 from unnest(p_namespaces[:8]) as n (name)
                 cross join lateral (
                     select v.namespace, v.id from memory_vectors as v where v.namespace = n.name order by v.id limit v_chance

@@ -23,6 +23,30 @@ from fixtures.sidecars import Sidecar, clean_env, wait_until
 
 # What a client allows; the sidecar must have answered before.
 CLIENT_SECONDS = 2.0
+# What the sidecar calls, without the rules: here only time and connections matter. A body steers what happens.
+STAND_IN = """
+    create schema memory_plugin;
+    create table memory_plugin.committed (place bigserial, at timestamptz default clock_timestamp());
+    create function memory_plugin.v1_health() returns json language sql as $$
+        select '{"status":"ok","version":"1.0.0","capabilities":[]}'::json
+    $$;
+    create function memory_plugin.v1_search(body json) returns json language plpgsql as $$
+        begin
+            perform pg_sleep(coalesce((body ->> 'sleep')::float, 0));
+            if body ->> 'lock' is not null then
+                lock table memory_plugin.committed in row exclusive mode;
+            end if;
+            return json_build_object('memories', '[]'::json, 'pid', pg_backend_pid());
+        end
+    $$;
+    create function memory_plugin.v1_commit_memory(namespace text, body json) returns json language plpgsql as $$
+        begin
+            insert into memory_plugin.committed default values;
+            perform pg_sleep(coalesce((body ->> 'sleep')::float, 0));
+            return json_build_object('id', pg_backend_pid(), 'namespace', namespace);
+        end
+    $$;
+"""
 
 
 class Answer(NamedTuple):

@@ -17,32 +17,8 @@ import pytest
 from fixtures.cluster import cluster
 from fixtures.server import Server, embedded_bin_dir
 from fixtures.sidecars import Sidecar, wait_until
-from http_sidecar import CLIENT_SECONDS, Answer, ask, ask_many, health, serving, stopped, worker_pid
+from http_sidecar import CLIENT_SECONDS, STAND_IN, Answer, ask, ask_many, health, serving, stopped, worker_pid
 
-# What the sidecar calls, without the rules: here only time and connections matter. A body steers what happens.
-STORE = """
-    create schema memory_plugin;
-    create table memory_plugin.committed (place bigserial, at timestamptz default clock_timestamp());
-    create function memory_plugin.v1_health() returns json language sql as $$
-        select '{"status":"ok","version":"1.0.0","capabilities":[]}'::json
-    $$;
-    create function memory_plugin.v1_search(body json) returns json language plpgsql as $$
-        begin
-            perform pg_sleep(coalesce((body ->> 'sleep')::float, 0));
-            if body ->> 'lock' is not null then
-                lock table memory_plugin.committed in row exclusive mode;
-            end if;
-            return json_build_object('memories', '[]'::json, 'pid', pg_backend_pid());
-        end
-    $$;
-    create function memory_plugin.v1_commit_memory(namespace text, body json) returns json language plpgsql as $$
-        begin
-            insert into memory_plugin.committed default values;
-            perform pg_sleep(coalesce((body ->> 'sleep')::float, 0));
-            return json_build_object('id', pg_backend_pid(), 'namespace', namespace);
-        end
-    $$;
-"""
 COMMIT = "/v1/namespaces/workspace:a/memories"
 
 
@@ -50,7 +26,7 @@ COMMIT = "/v1/namespaces/workspace:a/memories"
 def own_server() -> Iterator[Server]:
     """Return a server of this module's own, which its tests stop."""
     with cluster("faults", embedded_bin_dir(18)) as server:
-        server.execute(STORE)
+        server.execute(STAND_IN)
         yield server
 
 

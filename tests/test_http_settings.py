@@ -9,7 +9,13 @@ from psycopg.conninfo import conninfo_to_dict
 
 from memory_plugin.thin_api.settings import Settings, SettingsError, conninfo, described, from_env, listen_address
 
-ADDED = {"client_encoding": "UTF8", "fallback_application_name": "memory-plugin"}
+ADDED = {
+    "client_encoding": "UTF8",
+    "fallback_application_name": "memory-plugin",
+    "keepalives_idle": "15",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+}
 HOME = {"host": "h", "dbname": "d", "user": "u"}
 
 
@@ -29,6 +35,7 @@ HOME = {"host": "h", "dbname": "d", "user": "u"}
         ("postgres://u@h/d?options=-c%20statement_timeout%3D5s", {"options": "-c statement_timeout=5s"}),
         ("postgres://u:p%40%3F%26@h/d?search_path=x", {"password": "p@?&"}),
         ("postgres://u@h/d?application_name=mine", {"application_name": "mine"}),
+        ("postgres://u@h/d?keepalives_idle=60", {"keepalives_idle": "60"}),
     ],
 )
 def test_the_search_path_is_dropped_and_nothing_else(given: str, left: dict[str, str]) -> None:
@@ -40,7 +47,14 @@ def test_several_hosts_and_a_socket_are_kept() -> None:
     assert conninfo_to_dict(conninfo("postgres:///d?host=/run/pg"))["host"] == "/run/pg"
 
 
-@pytest.mark.parametrize("given", ["postgres://u:s3cret@h/d?nonsense=1", "host=h s3cret", "postgres://u:s3cret@[h/d"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        *("postgres://u:s3cret@h/d?nonsense=1", "host=h s3cret", "postgres://u:s3cret@[h/d"),
+        # libpq would look for the host s3cret@h, and for the database s3cret@h/d.
+        *("postgres://u:pa@s3cret@h/d", "postgres://u:pa/s3cret@h/d"),
+    ],
+)
 def test_a_url_that_cannot_be_used_is_refused_without_being_quoted(given: str) -> None:
     with pytest.raises(SettingsError) as caught:
         conninfo(given)

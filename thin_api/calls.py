@@ -31,6 +31,7 @@ ATTEMPTS = 3
 _GONE = "the database is not available; try again"
 _SLOW = "the database did not answer in time; try again"
 _BUSY = "the service is busy; try again"
+_READ_ONLY = "25006"
 # An internal error is also what a statement meets whose functions an upgrade replaces beneath it.
 _ROLLED_BACK = frozenset(("40001", "40P01", "XX000"))
 
@@ -84,7 +85,12 @@ class Calls:
                 if route.reads:
                     raise LostError(sent=True) from None
                 raise
-            self._pool.release(link)
+            if error.sqlstate == _READ_ONLY:
+                # A standby, which may be one no longer or have been the wrong server: the next write asks anew.
+                self._pool.discard(link)
+                self._pool.distrust(monotonic())
+            else:
+                self._pool.release(link)
             self._breaker.success()
             raise
         except ExpiredError:
@@ -105,6 +111,7 @@ class Calls:
             return
         if self._pool.alive(ALIVE_SECONDS):
             self._breaker.success()
+            self._pool.distrust(since)
         elif self._breaker.failure(since):
             # Those in line would find out one by one, and those behind them late.
             self._pool.release_waiters()

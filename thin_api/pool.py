@@ -9,6 +9,8 @@ the database), and checks a connection by a round trip.
 - A connection whose statement outlived its deadline never returns: the undertaker has the statement cancelled and
   closes it, out of anybody's way. Until it is closed it keeps its place, so the server never has more connections than
   the pool may open.
+- Where a statement was not answered though the database answers others, or a session proves to be read-only, no idle
+  connection of the time before is trusted any more (`distrust`).
 - Whether the database answers at all, another thread finds out when asked, on a connection of its own (`alive`).
 """
 
@@ -142,6 +144,7 @@ class Pool:
         if not link.usable or monotonic() - link.born > MAX_AGE:
             self.discard(link)
             return
+        link.answered = monotonic()
         with self._lock:
             self._hand_over(link)
 
@@ -157,6 +160,21 @@ class Pool:
             self._doubted = True
             self._doubt.notify_all()
             return self._doubt.wait_for(lambda: self._alive_at >= asked, seconds)
+
+    def distrust(self, since: float) -> None:
+        """Drop idle connections on which nothing has been answered from `since` (monotonic) on.
+
+        Where a network goes away without a word, or another server takes an address over, all of them are as dead as
+        the one that was found so, and each would cost a request its time.
+        """
+        with self._lock:
+            kept = []
+            for link in self._idle:
+                if link.answered >= since:
+                    kept.append(link)
+                else:
+                    self._drop(link)
+            self._idle = kept
 
     def release_waiters(self) -> None:
         """Send everybody who waits away with SentAwayError."""

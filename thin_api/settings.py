@@ -21,6 +21,7 @@ DEFAULT_POOL_SIZE = 8
 MAX_POOL_SIZE = 32
 DEFAULT_SWEEP_SECONDS = 30
 DEFAULT_EMBED_SECONDS = 5
+KEEPALIVES = {"keepalives_idle": "15", "keepalives_interval": "5", "keepalives_count": "3"}
 RUN_HEADER = "X-Memory-Plugin-Run"
 """The header of /v1/health in which a sidecar that was given a run says whose it is."""
 
@@ -85,8 +86,12 @@ def listen_address(text: str) -> tuple[str, int]:
 def conninfo(given: str) -> str:
     """Return a libpq connection string for the sidecar: without search_path, in UTF-8, named.
 
-    The functions pin their own search_path, and PgBouncer refuses startup parameters that it does not know.
+    The functions pin their own search_path, and PgBouncer refuses startup parameters that it does not know. A
+    connection whose other end went away without a word is found out within half a minute, unless the string says else.
     """
+    if re.match(r"postgres(ql)?://([^/?]*@[^/?]*@|[^/?]*/[^?]*@)", given):
+        # libpq would take a piece of the password for the host or the database, and logs tell those.
+        raise SettingsError("the database URL cannot be used: in user, password and database write @ as %40, / as %2F")
     try:
         parameters = conninfo_to_dict(_without_url_search_path(given))
     except ProgrammingError:
@@ -97,6 +102,8 @@ def conninfo(given: str) -> str:
         parameters["options"] = options
     parameters["client_encoding"] = "UTF8"
     parameters.setdefault("fallback_application_name", "memory-plugin")
+    for name, seconds in KEEPALIVES.items():
+        parameters.setdefault(name, seconds)
     return make_conninfo("", **parameters)
 
 

@@ -38,12 +38,12 @@ class ExpiredError(Exception):
 class Link:
     """A connection, and what it takes to wait on it."""
 
-    __slots__ = ("_both", "_ended", "_incoming", "born", "conn", "pgconn")
+    __slots__ = ("_both", "_ended", "_incoming", "answered", "born", "conn", "pgconn")
 
     def __init__(self, conn: psycopg.Connection) -> None:
         self.conn = conn
         self.pgconn: PGconn = conn.pgconn
-        self.born = monotonic()
+        self.born = self.answered = monotonic()
         self._ended = False
         conn.add_notice_handler(self._noticed)
         self._incoming = select.poll()

@@ -23,6 +23,8 @@ PUT = f"select memory_plugin.upsert_namespace('{NS}', 'org')"
 PATCH = f"select memory_plugin.patch_namespace('{NS}', metadata => '{{}}')"
 EXPIRE = f"select memory_plugin.patch_namespace('{NS}', expires_at => '2020-01-01Z')"
 SWEEP = "select memory_plugin.sweep()"
+# As a patch leaves it that began before the expiry and is not yet committed.
+RENEW = f"update memory_plugin.memory_namespaces set expires_at = '2100-01-01Z' where name = '{NS}'"
 
 # How things stand before: nothing, a namespace with a memory, with an expired memory, an expired one with a memory.
 NOTHING: tuple[str, ...] = ()
@@ -83,6 +85,7 @@ CASES = {
     "a memory comes back while it is swept": case(STALE, SWEEP, COMMIT, "waits", "ok", "new"),
     "a memory comes back after a sweep that gives up": case(STALE, SWEEP, COMMIT, "waits", "ok", "new", end="rollback"),
     "sweep passes over a namespace that starts anew": case(EXPIRED, COMMIT, SWEEP, "free", "ok", "new"),
+    "sweep passes over a namespace that is renewed": case(EXPIRED, RENEW, SWEEP, "free", "ok", "old"),
     "a namespace starts anew while it is swept": case(EXPIRED, SWEEP, OTHER, "waits", "ok", "other"),
     "a namespace is put while it is swept": case(EXPIRED, SWEEP, PUT, "waits", "ok"),
     "two sweeps share the work": case((*STALE, *EXPIRED[1:]), SWEEP, SWEEP, "free", "ok"),

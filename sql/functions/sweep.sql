@@ -4,6 +4,7 @@ language plpgsql volatile parallel unsafe
 -- The caller needs execute and no right on the tables: access.sql says who has it.
 security definer
 set search_path = pg_catalog, memory_plugin, pg_temp
+set row_security = on
 set lock_timeout = '1s'
 as $function$
 declare
@@ -28,7 +29,8 @@ begin
             select e.ctid
             from memory_namespaces as n inner join memory_records as e on n.name = e.namespace
             where n.expires_at <= now()
-            limit max_rows - v_swept for update of e skip locked
+            -- One that is being renewed is held by who renews it, and one that has been is no longer expired.
+            limit max_rows - v_swept for update of e skip locked for no key update of n skip locked
         ));
     get diagnostics v_more = row_count;
     v_swept := v_swept + v_more;

@@ -39,7 +39,7 @@ declare
     v_one bit varying;
     v_chance integer := c_chance / least(cardinality(p_namespaces), 8);
     -- So many are seldom too few, and cost little more than fewer.
-    v_take bigint := 4 * c_least + least(p_rows / 16, 12 * c_least);
+    v_take bigint := 8 * c_least + least(p_rows / 16, 8 * c_least);
     v_done bigint := 0;
     -- To sort all would take half as long again as to look at them: those further apart than so are left out at first.
     v_cut double precision := 'infinity';
@@ -59,7 +59,11 @@ declare
     v_explained double precision;
     -- Rows whose sketches lie further apart from the question's are left out.
     v_far double precision := 'infinity';
+    -- How far its sketch put a row from its place at most, in standard deviations, of those measured: where few numbers
+    -- make up an embedding, some are much further off than the rest.
+    v_worst double precision := 0;
     v_most double precision;
+    v_again boolean := false;
     v_last double precision;
 begin
     select q.eight, q.four, q.two, q.one into v_eight, v_four, v_two, v_one
@@ -77,7 +81,8 @@ begin
         ) as s;
     end if;
     loop
-        v_most := least(v_far, v_cut);
+        -- With some to spare, as v_far may yet move away.
+        v_most := least(v_far + 2 * coalesce(v_deviation / nullif(-v_slope, 0), 0), v_cut);
         select array_agg(s.namespace), array_agg(s.id), array_agg(s.apart), count(*)
         into v_names, v_ids, v_apart, v_count
         from (
@@ -102,6 +107,12 @@ begin
             v_cut := 'infinity';
             continue;
         end if;
+        if v_again and v_count = v_take then
+            -- To fetch so many one by one takes longer than to look at all.
+            select c.nearest, c.exact into nearest, exact
+            from _semantic_compare(p_namespaces, p_unit, p_filter, p_limit) as c;
+            return;
+        end if;
         v_at := 0;
         loop
             -- How many of them are not too far.
@@ -122,23 +133,35 @@ begin
                 inner join memory_sketches as s on c.namespace = s.namespace and c.id = s.id
             ),
 
-            measured as (
+            measured as materialized (
                 select c.*, -(v.embedding operator(@extschema:vector@.<#>) p_unit) as score
                 from chosen as c
                 inner join memory_vectors as v on c.namespace = v.namespace and c.id = v.id
+            ),
+
+            fitted as materialized (
+                select
+                    coalesce(v_slope, regr_slope(m.score, m.apart)) as slope,
+                    coalesce(v_intercept, regr_intercept(m.score, m.apart)) as intercept,
+                    coalesce(
+                        v_deviation,
+                        sqrt(greatest(regr_syy(m.score, m.apart) * (1 - regr_r2(m.score, m.apart)), 0) / count(*))
+                    ) as deviation,
+                    coalesce(v_explained, least(regr_r2(m.score, m.apart), 1)) as explained
+                from measured as m
             )
 
             select
-                coalesce(array_agg(row(m.namespace, m.id, m.score)::_candidate) filter (where m.best), '{}'),
-                coalesce(v_slope, regr_slope(m.score, m.apart)),
-                coalesce(v_intercept, regr_intercept(m.score, m.apart)),
-                coalesce(
-                    v_deviation,
-                    sqrt(greatest(regr_syy(m.score, m.apart) * (1 - regr_r2(m.score, m.apart)), 0) / count(*))
-                ),
-                coalesce(v_explained, least(regr_r2(m.score, m.apart), 1))
-            into v_part, v_slope, v_intercept, v_deviation, v_explained
-            from measured as m;
+                coalesce(m.best, '{}'), f.slope, f.intercept, f.deviation, f.explained,
+                greatest(v_worst, m.off / greatest(f.deviation, c_least_deviation))
+            into v_part, v_slope, v_intercept, v_deviation, v_explained, v_worst
+            from fitted as f
+            cross join lateral (
+                select
+                    array_agg(row(m.namespace, m.id, m.score)::_candidate) filter (where m.best) as best,
+                    max(abs(m.score - f.intercept - f.slope * m.apart)) as off
+                from measured as m
+            ) as m;
             nearest := nearest || v_part;
             v_chance := 0;
             v_at := v_until;
@@ -146,26 +169,29 @@ begin
             v_far := coalesce(
                 (
                     v_last - v_intercept
-                    - greatest(c_deviations, 2.5 * sqrt(v_explained) + v_highest * sqrt(1 - v_explained))
+                    - greatest(
+                        c_deviations, 2.5 * sqrt(v_explained) + v_highest * sqrt(1 - v_explained), 1.2 * v_worst
+                    )
                     * greatest(v_deviation, c_least_deviation)
                 ) / nullif(least(v_slope, 0), 0),
                 'infinity'
             );
         end loop;
         -- All rows were taken, and measured.
-        exact := v_at = v_count and coalesce(v_count < v_take, false) and v_cut = 'infinity';
+        exact := v_at = v_count and v_count < v_take and v_cut = 'infinity' and not v_again;
         v_seen := case when v_count < v_take then v_cut else v_apart[v_count] end;
-        exit when v_take is null or v_seen = 'infinity' or v_far < v_seen;
-        if v_far = 'infinity' then
-            -- The sketches tell nothing.
+        exit when not v_again and (v_seen = 'infinity' or v_far < v_seen) or v_again and v_far <= v_most;
+        if v_again or v_far = 'infinity' then
+            -- The sketches tell nothing, or too little.
             select c.nearest, c.exact into nearest, exact
             from _semantic_compare(p_namespaces, p_unit, p_filter, p_limit) as c;
             return;
         end if;
         -- Behind those taken there may be more that are not too far.
         v_done := v_count;
-        v_take := null;
+        v_take := greatest(p_rows / 4, v_take);
         v_cut := 'infinity';
+        v_again := true;
     end loop;
     nearest := (
         select coalesce(array_agg(c), '{}')

@@ -84,12 +84,51 @@ def test_a_condition_on_text_without_spaces_is_looked_for_beyond_the_newest(conn
     assert told["exact"] is False
 
 
+@pytest.mark.servers("any")
+@pytest.mark.parametrize("pieces", ["缓存", '"what is"'])
+def test_beside_text_without_spaces_words_are_found_however_far_back(
+    conn: psycopg.Connection[Any], pieces: str
+) -> None:
+    old = f"redis {pieces}".replace('"', "")
+    fill(
+        conn,
+        "custom:mixed",
+        20_300,
+        f"case when i = 7 then '{old}' when i = 8 then 'redis server beside another cluster' "
+        "when mod(i, 2) = 0 then '缓存 what is new ' || i else 'other ' || i end",
+    )
+    conn.execute("analyze memory_plugin.memory_records")
+    assert answer(conn, "custom:mixed", query="redis", limit=2)[0] == [old, "redis server beside another cluster"]
+    found, told = answer(conn, "custom:mixed", query=f"redis {pieces}", limit=10)
+    # Both of what is asked, then the rarer of the two, then the other.
+    assert found[:2] == [old, "redis server beside another cluster"]
+    assert len({content for content in found[2:] if content.startswith("缓存 what is new ")}) == 8
+    assert told["exact"] is False
+    assert "redis" not in str(answer(conn, "custom:mixed", query=f"redis {pieces} -redis", limit=10)[0])
+
+
 def test_a_long_question_without_spaces_is_asked_by_its_beginning(conn: psycopg.Connection[Any]) -> None:
     fill(conn, "custom:long", 3, "'今日は東京で寿司を食べました ' || i")
     question = "今日は東京で" + "".join(chr(0x4E00 + i) for i in range(3000))
     found, told = answer(conn, "custom:long", query=question)
     assert len(found) == 3
     assert told["exact"] is False
+    # A word before it, or another script behind the last space, takes nothing of it away.
+    for page in (question, "x" * 4000):
+        assert len(answer(conn, "custom:long", query=f"hello 東京で {page}{question}")[0]) == 3
+
+
+def test_phrases_of_stop_words_are_demanded_once_each_and_not_without_end(conn: psycopg.Connection[Any]) -> None:
+    fill(conn, "custom:stop", 3, "'to be or not to be ' || i")
+    once = conn.execute(
+        "select (memory_plugin._lexical_parse(%s, true)).present", ['"to be" "To Be" ' * 300]
+    ).fetchone()
+    assert once == (["\\yto be\\y"],)
+    assert answer(conn, "custom:stop", query='"to be" "not to"')[1]["exact"] is True
+    stop = ("to", "be", "or", "not", "and", "the")
+    many = " ".join(f'"{one} {other}"' for one in stop for other in stop)
+    found, told = answer(conn, "custom:stop", query=many)
+    assert (found, told["exact"]) == ([], False)
 
 
 @pytest.mark.parametrize(
@@ -203,6 +242,9 @@ def test_an_arm_that_counts_for_nothing_is_not_asked(conn: psycopg.Connection[An
     found, told = answer(conn, "custom:arms", **both, weights={"lexical": 0})
     assert (found, told["mode"]) == (["pear"], "semantic")
     assert answer(conn, "custom:arms", **both)[1]["mode"] == "hybrid"
+    conn.execute("select memory_plugin.commit_memory('custom:arms', '猫')")
+    found, told = answer(conn, "custom:arms", query="猫", embedding=embedding, weights={"semantic": 0})
+    assert (found, told["mode"]) == (["猫"], "substring")
 
 
 def test_pages_of_a_search_by_both_hold_each_memory_once(conn: psycopg.Connection[Any]) -> None:

@@ -61,6 +61,21 @@ def test_a_setting_that_makes_no_sense_is_named_with_its_rule(
     assert search(fruit, **asked)["search"]["exact"] in (True, False)
 
 
+def test_a_fraction_may_be_written_without_its_zero(fruit: psycopg.Connection[Any]) -> None:
+    fruit.execute("set memory_plugin.bm25_b = .5")
+    assert fruit.execute("show memory_plugin.bm25_b").fetchone() == (".5",)
+    assert search(fruit, query="apples")["search"]["exact"] is True
+
+
+def test_the_smallest_weight_there_is_is_one(fruit: psycopg.Connection[Any]) -> None:
+    near = "[" + ",".join(["1"] + ["0"] * 1535) + "]"
+    fruit.execute("select memory_plugin.commit_memory('team:tuned', 'apples too', embedding => %s)", [near])
+    for weight in ("lexical_weight => 5e-324, semantic_weight => 1", "neighbour_weight => 5e-324"):
+        asked = f"array['team:tuned'], 'apples', embedding => %s, {weight}"
+        found = fruit.execute(f"select content from memory_plugin.search({asked})".encode(), [near])
+        assert len([content for (content,) in found if "apples" in content]) == 3
+
+
 def test_length_counts_as_the_setting_says(fruit: psycopg.Connection[Any]) -> None:
     def scores() -> list[float]:
         return [memory["score"] for memory in search(fruit, query="apples")["memories"]]

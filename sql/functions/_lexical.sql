@@ -14,6 +14,7 @@ set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 declare
     v_found record;
+    v_farther record;
     v_lengths record;
     v_few boolean;
     v_asked integer;
@@ -54,9 +55,16 @@ begin
         v_found := _lexical_whole(p_namespaces, plan, p_filter, p_limit);
     end if;
     exact := v_found.exact and v_asked = cardinality(plan.terms) + cardinality(plan.grams)
+        and coalesce(cardinality(plan.present), 0) < _lexical_present()
         and char_length(p_query) <= _lexical_reads();
     candidates := v_found.candidates;
     scored := v_found.scored;
+    if not v_found.exact and plan.grams <> '{}' and plan.terms <> '{}' then
+        -- What the query says in words has an index, which knows no bound.
+        v_farther := _lexical_farther(p_namespaces, plan, v_found.plan, p_filter, p_limit, candidates);
+        candidates := v_farther.candidates;
+        scored := scored + v_farther.scored;
+    end if;
     plan := v_found.plan;
 end
 $function$;

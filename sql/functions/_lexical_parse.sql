@@ -38,6 +38,19 @@ $function$;
 
 comment on function memory_plugin._lexical_reads() is 'How many characters of a query are read.';
 
+create or replace function memory_plugin._lexical_present()
+returns integer
+language plpgsql immutable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+begin
+    return 32;
+end
+$function$;
+
+comment on function memory_plugin._lexical_present() is
+    'How many phrases of stop words a query may demand; of more, the first are.';
+
 create or replace function memory_plugin._lexical_parse(p_query text, p_alone boolean)
 returns memory_plugin._lexical_plan
 language plpgsql stable parallel safe security invoker
@@ -45,11 +58,15 @@ set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 declare
     v_plan _lexical_plan;
-    -- A question is short; of a pasted page the beginning is asked, its last word whole.
+    -- Scripts without spaces between words: Thai, Lao, Burmese, Khmer, kana, Han, Hangul.
+    v_run constant text :=
+        e'[\\u0e00-\\u0eff\\u1000-\\u109f\\u1780-\\u17ff\\u3040-\\u30ff\\u3400-\\u4dbf\\u4e00-\\u9fff\\uac00-\\ud7af\\uf900-\\ufaff]+';
+    -- A question is short; of a pasted page the beginning is asked, without a last word that is cut off.
     v_text text := translate(
         case
             when char_length(p_query) <= _lexical_reads() then p_query
-            else regexp_replace(left(p_query, _lexical_reads()), e'(\\s)\\S*$', e'\\1')
+            when left(p_query, _lexical_reads()) ~ (v_run || '$') then left(p_query, _lexical_reads())
+            else regexp_replace(left(p_query, _lexical_reads()), e'(\\s)\\S{0,100}$', e'\\1')
         end,
         '“”„«»', '""""""'
     );
@@ -60,9 +77,6 @@ declare
     v_absent text[];
     v_phrase text;
     v_tsquery tsquery;
-    -- Scripts without spaces between words: Thai, Lao, Burmese, Khmer, kana, Han, Hangul.
-    v_run constant text :=
-        e'[\\u0e00-\\u0eff\\u1000-\\u109f\\u1780-\\u17ff\\u3040-\\u30ff\\u3400-\\u4dbf\\u4e00-\\u9fff\\uac00-\\ud7af\\uf900-\\ufaff]+';
     v_spaced boolean :=
         octet_length(v_text) = char_length(v_text) or getdatabaseencoding() <> 'UTF8' or v_text !~ v_run;
 begin
@@ -128,7 +142,13 @@ begin
         end;
         if coalesce(numnode(v_tsquery), 0) = 0 then
             if _trim(v_around) = '' then
-                v_plan.present := v_plan.present || _lexical_pattern(v_phrase, v_run);
+                -- Each is a look through every text, and nobody means so many.
+                if cardinality(v_plan.present) >= _lexical_present()
+                    or _lexical_pattern(lower(v_phrase), v_run) = any (v_plan.present)
+                then
+                    continue;
+                end if;
+                v_plan.present := v_plan.present || _lexical_pattern(lower(v_phrase), v_run);
             elsif not lower(v_phrase) = any (v_plan.grams) then
                 v_plan.grams := v_plan.grams || lower(v_phrase);
             end if;

@@ -22,7 +22,9 @@ set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 declare
     v_answer _search_answer;
-    v_filter _filter := row(nullif(p_kinds, '{}'), nullif(p_sources, '{}'), p_created_after, p_created_before)::_filter;
+    v_filter _filter := row(
+        _once(nullif(p_kinds, '{}')), _once(nullif(p_sources, '{}')), p_created_after, p_created_before
+    )::_filter;
     v_limit integer := coalesce(nullif(p_limit, 0), 20);
     v_offset integer := coalesce(p_offset, 0);
     v_embedding @extschema:vector@.vector;
@@ -35,7 +37,7 @@ declare
     v_by_embedding _candidate[] := '{}';
     v_rows _scored[];
     v_pool integer;
-    v_neighbour_weight double precision := coalesce(p_neighbour_weight, 0);
+    v_neighbour_weight double precision;
     v_fused boolean;
     v_listed integer := 0;
     -- An arm lists all that it finds.
@@ -54,10 +56,21 @@ begin
         p_namespaces, v_limit, v_filter, p_min_score, p_half_life, p_lexical_weight, p_semantic_weight, v_offset,
         p_diversity, p_neighbour_weight
     );
+    -- Below 1e-300 the product with a score may be no number any more.
+    if p_lexical_weight < 1e-300 then
+        p_lexical_weight := case when p_lexical_weight > 0 then 1e-300 else 0 end;
+    end if;
+    if p_semantic_weight < 1e-300 then
+        p_semantic_weight := case when p_semantic_weight > 0 then 1e-300 else 0 end;
+    end if;
+    if p_neighbour_weight < 1e-300 then
+        p_neighbour_weight := case when p_neighbour_weight > 0 then 1e-300 else 0 end;
+    end if;
+    v_neighbour_weight := coalesce(p_neighbour_weight, 0);
     v_live := _live_namespaces(p_namespaces);
 
     -- An arm that counts for nothing is not asked.
-    if v_embedding is not null and char_length(v_query) > 1 then
+    if v_embedding is not null and v_query is not null then
         v_embedding := case when p_semantic_weight = 0 then null else v_embedding end;
     end if;
     v_answer.mode := case

@@ -13,7 +13,7 @@ begin
         return p_default;
     end if;
     -- Anything else has no number to compare, or none that Postgres could hold.
-    v_number := case when v_set ~ e'^\\s*[-+]?\\d{1,9}(\\.\\d{0,15})?([eE][-+]?\\d{1,2})?\\s*$' then v_set::double precision end;
+    v_number := case when v_set ~ e'^\\s*[-+]?(\\d{1,9}(\\.\\d{0,15})?|\\.\\d{1,15})([eE][-+]?\\d{1,2})?\\s*$' then v_set::double precision end;
     if v_number is null or v_number not between p_least and p_most then
         raise exception using errcode = 'MP009',
             message = format('the setting memory_plugin.%s must be a number between %s and %s', p_name, p_least, p_most),

@@ -24,7 +24,7 @@ begin
     if p_content is null or _trim(p_content) = '' then
         return 'content must not be blank';
     end if;
-    -- As in commit_memory: shorter texts have no more words than fit.
+    -- As in commit_memory: shorter texts are quickly taken apart into words.
     if octet_length(p_content) > @unchecked_bytes@ then
         perform _check_words('content', p_content);
     end if;

@@ -29,8 +29,32 @@ returns void
 language plpgsql stable parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
+declare
+    -- Each takes some 30 ns: half a second in all.
+    c_most constant bigint := 15000000;
+    v_work bigint;
 begin
-    perform to_tsvector('@text_search_config@', p_text);
+    -- The parser of Postgres looks, from each of these signs on, for the end of what might be one name of a host or
+    -- file, and from the beginning of a comment for its end: in long runs as often as they are long.
+    if length(p_text)::bigint * (length(p_text) - length(translate(p_text, '_@~./-<', ''))) > c_most then
+        select sum(length(m.run[1])::bigint * regexp_count(m.run[1], '[_@~]|[.]/|/[.]')) into v_work
+        from regexp_matches(p_text, '([[:alnum:]_@~./]{64,})', 'g') as m (run);
+        select coalesce(v_work, 0) + coalesce(sum(length(m.run[1])::bigint * regexp_count(m.run[1], '[-_][0-9]+-')), 0)
+        into v_work
+        from regexp_matches(p_text, '([[:alnum:]_-]{64,})', 'g') as m (run);
+        v_work := v_work + length(p_text)::bigint * (
+            select count(*) from regexp_split_to_table(p_text, '<!--') as c (comment) where strpos(c.comment, '-->') = 0
+        );
+        if v_work > c_most then
+            raise exception using errcode = 'MP001',
+                message = format('%s must not join thousands of words by _, @, ~, / or -, or open as many comments', p_field),
+                hint = 'Put spaces between them, or split the text into several memories.';
+        end if;
+    end if;
+    -- A shorter text has no more words than a tsvector holds.
+    if octet_length(p_text) > 300000 then
+        perform to_tsvector('@text_search_config@', p_text);
+    end if;
 exception
     when program_limit_exceeded then
         raise exception using errcode = 'MP001',
@@ -40,7 +64,8 @@ end
 $function$;
 
 comment on function memory_plugin._check_words(text, text) is
-    'Raise MP001 where a text has more words than a tsvector holds.';
+    'Raise MP001 where a text has more words than a tsvector holds, or is one that the parser of Postgres would take '
+    'apart for seconds to hours.';
 
 create or replace function memory_plugin._check_choice(p_field text, p_value text, p_choices text[])
 returns void
@@ -179,3 +204,19 @@ $function$;
 
 comment on function memory_plugin._check_range(text, integer, integer, integer) is
     'Raise MP001 unless p_value is a number from p_least to p_most.';
+
+create or replace function memory_plugin._once(p_choices text[])
+returns text[]
+language plpgsql immutable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+begin
+    return case
+        when cardinality(p_choices) > 3 then array(select distinct c.choice from unnest(p_choices) as c (choice))
+        else p_choices
+    end;
+end
+$function$;
+
+comment on function memory_plugin._once(text[]) is
+    'Choices of which there are but three, each once: a filter compares every row with each of them.';

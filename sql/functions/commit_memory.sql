@@ -14,6 +14,7 @@ language plpgsql volatile parallel unsafe
 -- The caller needs execute and no right on the tables: access.sql says who has it.
 security definer
 set search_path = pg_catalog, memory_plugin, pg_temp
+set row_security = on
 set lock_timeout = '1s'
 as $function$
 #variable_conflict use_column
@@ -45,7 +46,7 @@ begin
     then
         raise exception using errcode = 'MP001', message = 'content must not be blank';
     end if;
-    -- Shorter texts have no more words than fit.
+    -- Shorter texts are quickly taken apart into words.
     if octet_length(commit_memory.content) > @unchecked_bytes@ then
         perform _check_words('content', commit_memory.content);
     end if;

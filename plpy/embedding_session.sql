@@ -3,6 +3,7 @@ language plpython3u volatile parallel unsafe
 -- Reads the provider's key, which the caller may not, and keeps it where no SQL can see it.
 security definer
 set search_path = pg_catalog, memory_plugin, pg_temp
+set row_security = on
 as $plpython$
 if "load" not in SD:
     @source:embedding@

@@ -3,6 +3,7 @@ language plpython3u stable strict parallel safe
 -- Reads the operator's patterns, which its callers need not see.
 security definer
 set search_path = pg_catalog, memory_plugin, pg_temp
+set row_security = on
 as $plpython$
 # Kept for the session: putting the patterns together takes some milliseconds.
 if "redact" not in SD:

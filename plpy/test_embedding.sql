@@ -3,6 +3,7 @@ language plpython3u volatile parallel unsafe
 -- The caller needs execute and no right on the tables: access.sql says who has it.
 security definer
 set search_path = pg_catalog, memory_plugin, pg_temp
+set row_security = on
 as $plpython$
 if "test" not in SD:
     @source:http_post@

@@ -80,6 +80,7 @@ SESSION_SETTINGS = (
     "set datestyle = 'German'; set intervalstyle = sql_standard; set timezone = 'Asia/Kathmandu'; "
     "set plpgsql.variable_conflict = use_variable; set plpgsql.extra_errors = 'all'; "
     "set default_text_search_config = 'pg_catalog.simple'; set plan_cache_mode = force_generic_plan",
+    "set row_security = off",
 )
 
 

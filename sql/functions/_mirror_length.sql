@@ -17,6 +17,7 @@ language plpgsql volatile parallel unsafe
 -- Whoever may write memories, in whatever way, need not have any right on the lengths.
 security definer
 set search_path = pg_catalog, memory_plugin, pg_temp
+set row_security = on
 set lock_timeout = '1s'
 -- A session keeps the plan that it made while the table was small; the key is right at every size.
 set enable_seqscan = off

@@ -8,6 +8,7 @@ language plpgsql volatile parallel unsafe
 -- As the other triggers: whoever writes, a superuser for one, lends it no right.
 security definer
 set search_path = pg_catalog, memory_plugin, pg_temp
+set row_security = on
 set lock_timeout = '1s'
 as $function$
 begin
@@ -25,6 +26,7 @@ language plpgsql volatile parallel unsafe
 -- Whoever may write memories, in whatever way, need not have any right on the copy.
 security definer
 set search_path = pg_catalog, memory_plugin, pg_temp
+set row_security = on
 set lock_timeout = '1s'
 -- As _mirror_vector(), of which this is a copy word by word: to choose the column by a name would cost every commit.
 set enable_seqscan = off

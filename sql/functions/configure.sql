@@ -4,6 +4,7 @@ language plpgsql volatile parallel unsafe
 -- The settings' table is the owner's; access.sql lets nobody else run this.
 security definer
 set search_path = pg_catalog, memory_plugin, pg_temp
+set row_security = on
 set lock_timeout = '1s'
 as $function$
 begin

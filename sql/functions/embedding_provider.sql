@@ -4,6 +4,7 @@ language sql stable parallel safe
 -- The caller needs execute and no right on the tables: access.sql says who has it.
 security definer
 set search_path = pg_catalog, memory_plugin, pg_temp
+set row_security = on
 as $function$
     select jsonb_build_object(
         'url', p.url, 'model', p.model, 'dimensions', p.dimensions, 'has_key', p.api_key is not null,

@@ -14,6 +14,7 @@ language plpgsql volatile parallel unsafe
 -- The caller needs execute and no right on the tables: access.sql says who has it.
 security definer
 set search_path = pg_catalog, memory_plugin, pg_temp
+set row_security = on
 -- Longer than others: what the provider gave would have to be asked for again.
 set lock_timeout = '5s'
 as $function$

@@ -7,6 +7,7 @@ language plpgsql stable parallel unsafe
 security definer
 rows 100
 set search_path = pg_catalog, memory_plugin, pg_temp
+set row_security = on
 as $function$
 #variable_conflict use_column
 declare

@@ -5,6 +5,7 @@ language plpgsql stable parallel safe
 security definer
 rows 1
 set search_path = pg_catalog, memory_plugin, pg_temp
+set row_security = on
 as $function$
 #variable_conflict use_column
 begin

@@ -22,6 +22,7 @@ language plpgsql stable parallel unsafe
 security definer
 rows 20
 set search_path = pg_catalog, memory_plugin, pg_temp
+set row_security = on
 as $function$
 declare
     -- As the argument of unnest it would be called twice: by the planner, too, who asks how many rows there will be.

@@ -7,6 +7,7 @@ language plpgsql stable parallel unsafe
 -- The caller needs execute and no right on the tables: access.sql says who has it.
 security definer
 set search_path = pg_catalog, memory_plugin, pg_temp
+set row_security = on
 set plan_cache_mode = force_custom_plan
 set jit = off
 as $function$

@@ -4,6 +4,7 @@ language sql volatile parallel unsafe
 -- The caller needs execute and no right on the tables: access.sql says who has it.
 security definer
 set search_path = pg_catalog, memory_plugin, pg_temp
+set row_security = on
 as $function$
     select delete_namespace(v1_delete_namespace.name)
 $function$;

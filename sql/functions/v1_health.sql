@@ -4,6 +4,7 @@ language sql stable parallel safe
 -- The caller needs execute and no right on the tables: access.sql says who has it.
 security definer
 set search_path = pg_catalog, memory_plugin, pg_temp
+set row_security = on
 as $function$
     select json_build_object('status', h.status, 'version', h.version, 'capabilities', h.capabilities)
     from health() as h

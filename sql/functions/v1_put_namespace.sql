@@ -4,6 +4,7 @@ language plpgsql volatile parallel unsafe
 -- The caller needs execute and no right on the tables: access.sql says who has it.
 security definer
 set search_path = pg_catalog, memory_plugin, pg_temp
+set row_security = on
 as $function$
 #variable_conflict use_column
 declare

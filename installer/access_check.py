@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from memory_plugin.installer import catalog
 from memory_plugin.installer.connect import Connection
 from memory_plugin.installer.sources import Sources
 
 ROLES = ("memory_plugin_owner", "memory_plugin_api", "memory_plugin_reader")
-_LIST = r"\b%s constant name\[\] := array\[([^\]]*)\]"
+_LIST = r"\b%s constant (?:name|text)\[\] := array\[((?:'[^']*'|[^\]'])*)\]"
 
 # Our objects, extension members left out: what they are, who owns them, whom they are granted to.
 _OBJECTS = """
@@ -74,6 +76,37 @@ where r.rolname = any(%s) and (
 )
 order by 1, 2
 """
+# Logins that are members of our roles and come into this database only because anybody may, where another database of
+# the server gives our roles something too.
+_STRANGERS = """
+with ours as (
+    select r.oid from pg_catalog.pg_roles as r where r.rolname = any(%s)
+)
+select pg_catalog.quote_ident(d.datname), l.rolname::text
+from pg_catalog.pg_database as d cross join pg_catalog.pg_roles as l
+where d.datname = pg_catalog.current_database() and pg_catalog.has_database_privilege('public', d.oid, 'connect')
+    and exists (
+        select
+        from pg_catalog.pg_shdepend as s inner join ours on s.refobjid = ours.oid
+        inner join pg_catalog.pg_database as o on s.dbid = o.oid
+        where s.refclassid = 'pg_catalog.pg_authid'::regclass and o.oid <> d.oid and o.datallowconn
+            and not o.datistemplate
+    )
+    and l.rolcanlogin and not l.rolsuper and l.rolname <> current_user
+    and exists (select from ours where pg_catalog.pg_has_role(l.oid, ours.oid, 'member'))
+    and not pg_catalog.pg_has_role(l.oid, d.datdba, 'usage')
+    and not exists (
+        select from pg_catalog.pg_namespace as n where n.nspname = 'memory_plugin' and n.nspowner = l.oid
+    )
+    and not exists (
+        select from pg_catalog.aclexplode(d.datacl) as a
+        where a.grantee <> 0 and a.privilege_type = 'CONNECT' and a.grantee not in (select ours.oid from ours)
+            and pg_catalog.pg_has_role(l.oid, a.grantee, 'usage')
+    )
+order by l.rolname
+"""
+_TELL = 5
+"""So many of them are named."""
 _THERE = "select rolname::text from pg_catalog.pg_roles where rolname = any(%s) order by 1"
 
 
@@ -107,16 +140,56 @@ def compare(connection: Connection, source: Sources) -> tuple[tuple[str, ...], t
     if owner != ROLES[0] and ROLES[0] in there:
         warnings.append(
             f"the store belongs to {owner} and not to {ROLES[0]}: as a superuser, grant {ROLES[0]} to the role that "
-            "installs, then run memory-plugin install"
+            "installs, then run memory-plugin install; or leave it so where the server has stores of others too (Roles "
+            "in docs/operations.md)"
         )
+    warnings += strangers(connection)
     differences = [f"{one.label} belongs to {one.owner}, the store to {owner}" for one in objects if one.owner != owner]
     readable = _reader_functions(source)
     owners = _listed(source, "v_owners")
     for one in objects:
         differences += _grants(one, _wanted(one, readable, owners, there, owner))
     differences += _secured(connection, owner, there)
+    differences += _vector(connection, source, owner)
     differences += _schemas(connection, [owner, *(role for role in there if role not in (owner, ROLES[0]))], owner)
     return tuple(differences), tuple(warnings)
+
+
+def strangers(connection: Connection) -> list[str]:
+    """Return the warning about logins that reach this store and may be meant for another of the server's.
+
+    Our roles are the server's and not the database's. Where the server has no other store nobody is a stranger, and
+    nowhere who owns this database or store, or was granted connect to it.
+    """
+    found = connection.execute(_STRANGERS, (list(ROLES),)).fetchall()
+    if not found:
+        return []
+    names = ", ".join(str(login) for _, login in found[:_TELL])
+    more = f" and {len(found) - _TELL} more" if len(found) > _TELL else ""
+    return [
+        f"the server has other stores, and anybody may connect to this one's database: {names}{more} may use it, as a "
+        f"member of a role that all of them share; revoke connect, temporary on database {found[0][0]} from public; "
+        f"grant connect on database {found[0][0]} to the roles that are to use it"
+    ]
+
+
+def vector_grants(refused: Iterable[tuple[str, str, str]], source: Sources, role: str) -> str:
+    """Return the statements that give a role what the store uses of what it is refused of pgvector."""
+    used = _listed(source, "v_used")
+    names: dict[str, list[str]] = {}
+    for privilege, name, bare in refused:
+        if bare in used:
+            names.setdefault(privilege, []).append(name)
+    return "; ".join(f'grant {privilege} {", ".join(found)} to "{role}"' for privilege, found in names.items())
+
+
+def _vector(connection: Connection, source: Sources, owner: str) -> list[str]:
+    """Return what of pgvector the store's owner, as which its functions run, may not use."""
+    rows = connection.execute(catalog.VECTOR_RIGHTS.format(role="%(role)s::name"), {"role": owner}).fetchall()
+    grants = vector_grants(((str(row[0]), str(row[1]), str(row[2])) for row in rows), source, owner)
+    if not grants:
+        return []
+    return [f"pgvector: {owner} may not use functions or types of it; their owner or a superuser may run: {grants}"]
 
 
 def _objects(connection: Connection) -> list[_Object]:
@@ -134,9 +207,9 @@ def _reader_functions(source: Sources) -> frozenset[str]:
 
 
 def _listed(source: Sources, name: str) -> frozenset[str]:
-    """Return the functions of a list in sql/access.sql."""
+    """Return the names in a list of sql/access.sql."""
     match = re.search(_LIST % name, source.access)
-    return frozenset(re.findall(r"'(\w+)'", match.group(1))) if match else frozenset()
+    return frozenset(re.findall(r"'([^']+)'", match.group(1))) if match else frozenset()
 
 
 def _wanted(one: _Object, readable: frozenset[str], owners: frozenset[str], there: list[str], owner: str) -> set[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from psycopg import IsolationLevel, errors
 
 from memory_plugin import __version__
-from memory_plugin.installer import apply, discover, foreign_code, plpython, sources, verify, waiting
+from memory_plugin.installer import access_check, apply, discover, foreign_code, plpython, sources, verify, waiting
 from memory_plugin.installer import plan as planning
 from memory_plugin.installer.connect import open_connection
 from memory_plugin.installer.discover import Facts
@@ -88,10 +88,11 @@ def install(settings: Settings, report: Callable[[str], None] | None = None) -> 
             waiting.prepare_transaction(connection, settings)
             after = discover.facts(connection)
             left = verify.compare(connection, after, plan, source).differences
+            strangers = access_check.strangers(connection)
             connection.rollback()
     finally:
         connection.close()
-    warnings = (*plan.warnings, *public, *_left(left))
+    warnings = (*plan.warnings, *public, *strangers, *_left(left))
     for warning in warnings:
         say(f"warning: {warning}")
     return InstallResult(

@@ -183,9 +183,10 @@ class Apply:
         watching = waiting.Watch(
             self._settings, worker.info.backend_pid, lambda line: self._report(f"{migration.name}: {line}")
         )
-        restored = set_back(worker, ("lock_timeout", *waiting.SESSION, "search_path"))
+        session = waiting.session_settings(worker)
+        restored = set_back(worker, ("lock_timeout", *session, "search_path"))
         with watching as watch, self._failing(migration, watch), restored:
-            for name, value in {"lock_timeout": milliseconds, **waiting.SESSION}.items():
+            for name, value in {"lock_timeout": milliseconds, **session}.items():
                 worker.execute(f"set {name} = {value}")
             self._search_path(worker, migration, plan)
             for name in self._invalid(worker, text):

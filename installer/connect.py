@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import psycopg
 
-from memory_plugin.installer import dsn
+from memory_plugin.installer import conninfo, dsn
 from memory_plugin.installer.errors import (
     BadSettingError,
     InstallError,
@@ -23,22 +24,33 @@ from memory_plugin.installer.settings import Settings
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
-# libpq gives no SQLSTATE for a refused login: the server's words are all there is.
+KEEPALIVES = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}
+"""A connection whose other end went away without a word is found out within a minute, unless the URL says else."""
+
+# libpq gives no SQLSTATE for a refused login: the server's words are all there is, and only English ones are known.
 _NOT_NOW = re.compile(
     r"too many (clients|connections)|connection slots|starting up|shutting down|in recovery mode|not yet accepting"
 )
 _REFUSED = re.compile(
     r"authentication failed|no password supplied|password is required|no pg_hba\.conf entry|no such (user|database)"
     r"|not (currently accepting|permitted to log in)|(role|database) .* does not exist|permission denied for database"
-    r"|pg_hba\.conf rejects|must not be empty"
+    r"|pg_hba\.conf rejects|must not be empty|valid client certificate|connect to invalid database|(SSL|TLS) required"
 )
+_TOO_FEW = re.compile(r"too many connections for (role|database) ")
+# What the server says has two blanks after its first word, in every language; libpq by itself says nothing like it.
+_ANSWERED = re.compile(r"failed: [^:\n]+:  ")
 # What asking again does not change: libpq refuses a value, or what the URL asks of SSL is not to be had.
-_BAD_VALUE = re.compile(r'invalid "?\w+"? value|invalid integer value|bad value for|invalid port number|weak sslmode')
+_BAD_VALUE = re.compile(
+    r'invalid "?\w+"? value|invalid integer value|bad value for|invalid port number|weak sslmode'
+    r"|invalid value for parameter|unrecognized configuration parameter|unsupported startup parameter"
+)
+_NO_SERVICE = re.compile(r"service file .* not found|definition of service .* not found|in service file")
 _NO_SSL = re.compile(r"server does not support SSL|channel binding required, but SSL not in use")
 _BAD_CERTIFICATE = re.compile(
     r"certificate verify failed|does not match host name|certificate file .* does not exist"
     r"|could not read .*certificate"
 )
+_TAKES_NONE = "The server answers and takes no connection"
 _NO_DATABASE = re.compile(r'database "?(?P<name>[^"]*)"? does not exist|no such database: (?P<other>\S+)')
 
 
@@ -48,6 +60,8 @@ def open_connection(settings: Settings, purpose: str, *, autocommit: bool = Fals
     The search_path stays out of the startup packet, which PgBouncer may refuse: every statement here is qualified.
     """
     url = dsn.without_search_path(settings.conninfo)
+    given = conninfo.parse(url)
+    keepalives: dict[str, Any] = {name: value for name, value in KEEPALIVES.items() if given.get(name) is None}
     try:
         connection = psycopg.connect(
             url,
@@ -57,6 +71,7 @@ def open_connection(settings: Settings, purpose: str, *, autocommit: bool = Fals
             # Not what PGCLIENTENCODING says: memories pass through as the bytes they are, and JSON is UTF-8.
             client_encoding="utf8",
             prepare_threshold=None,
+            **keepalives,
         )
     except psycopg.Error as error:
         raise connection_error(error, settings) from None
@@ -71,17 +86,27 @@ def connection_error(error: psycopg.Error, settings: Settings) -> InstallError:
     text = _detail(error, settings)
     if _BAD_VALUE.search(text):
         return BadSettingError(text, hint="correct that parameter of DATABASE_URL")
+    if _NO_SERVICE.search(text):
+        return BadSettingError(text, hint="correct the service in DATABASE_URL, or its file (PGSERVICEFILE)")
     if (error.sqlstate or "").startswith("28") or error.sqlstate == "3D000":
         return _login_refused(text)
+    if _TOO_FEW.search(text):
+        hint = "raise the CONNECTION LIMIT: install needs two connections at once, and three while it waits"
+        return ServerUnreachableError(text, stem=_TAKES_NONE, hint=hint)
     if _NOT_NOW.search(text):
-        return ServerUnreachableError(text, hint="the server is there and takes no connection now: run this again")
+        hint = "the server is there and takes no connection now: run this again"
+        return ServerUnreachableError(text, stem=_TAKES_NONE, hint=hint)
     if _NO_SSL.search(text):
         hint = "set sslmode in DATABASE_URL to disable, or to prefer, or turn on ssl at the server"
         return BadSettingError(text, hint=hint)
     if _BAD_CERTIFICATE.search(text):
         return BadSettingError(text, hint="check host, sslmode and sslrootcert in DATABASE_URL")
-    if _REFUSED.search(text) or re.search(r"\bFATAL:", text):
+    if _REFUSED.search(text):
         return _login_refused(text)
+    if _ANSWERED.search(str(error)):
+        # It may pass: a server that starts, or is full, says so in a language of its own.
+        hint = f"run this again if it is starting or full; else {LoginRefusedError.default_hint}"
+        return ServerUnreachableError(text, stem=_TAKES_NONE, hint=hint)
     return ServerUnreachableError(text)
 
 
@@ -133,4 +158,4 @@ def _login_refused(text: str) -> LoginRefusedError:
 def _detail(error: psycopg.Error, settings: Settings) -> str:
     """Return what the server or libpq said, on one line and without the password."""
     text = error.diag.message_primary or str(error)
-    return one_line(dsn.scrub(text, settings.database_url)).removeprefix("connection failed: ")
+    return re.sub(r"^connection (failed|is bad): ", "", one_line(dsn.scrub(text, settings.database_url)))

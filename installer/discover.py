@@ -6,13 +6,16 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from memory_plugin.installer import catalog
+import psycopg
+
+from memory_plugin.installer import catalog, waiting
 from memory_plugin.installer.connect import Connection
 
 SCHEMA = "memory_plugin"
 LEDGER = "schema_migrations"
 TABLES = ("memory_namespaces", "memory_records")
 COUNT_LIMIT = 100_000
+COUNT_SECONDS = 2.0
 _LEDGER_TYPES = {
     **dict.fromkeys(("name", "sha256", "program_version", "applied_by"), "text"),
     "applied_at": "timestamptz",
@@ -115,6 +118,8 @@ class Facts:
     invalid_indexes: tuple[str, ...]
     indexes: tuple[str, ...] = ()
     """Every index in the schema, the invalid ones too."""
+    vector_refused: tuple[tuple[str, str, str], ...] = ()
+    """What of pgvector this role may not use: the privilege, the function or type, and that without its schema."""
 
     @property
     def major(self) -> int:
@@ -149,21 +154,35 @@ def facts(connection: Connection) -> Facts:
         text_search_configs=tuple(row["name"] for row in _all(connection, catalog.CONFIGS)),
         invalid_indexes=tuple(row["name"] for row in _all(connection, catalog.INVALID_INDEXES)),
         indexes=tuple(row["name"] for row in _all(connection, catalog.INDEXES)),
+        vector_refused=tuple(
+            (row["privilege"], row["name"], row["bare"])
+            for row in _all(connection, catalog.VECTOR_RIGHTS.format(role="current_user"))
+        ),
     )
 
 
 def earlier_in_public(connection: Connection) -> tuple[tuple[str, int | None], ...]:
     """Return the tables an earlier boot left in `public`, each with its rows.
 
-    Rows are counted up to COUNT_LIMIT + 1, and None where this role may not read them.
+    Rows are counted up to COUNT_LIMIT + 1, and None where this role may not read them or they cannot be had soon.
     """
-    found: list[tuple[str, int | None]] = []
-    for row in _all(connection, catalog.PUBLIC):
-        rows: int | None = None
-        if row["readable"]:
-            rows = _one(connection, catalog.COUNT.format(table=row["name"], limit=COUNT_LIMIT + 1))["rows"]
-        found.append((row["name"], rows))
-    return tuple(found)
+    return tuple(
+        (row["name"], _count(connection, row["name"]) if row["readable"] else None)
+        for row in _all(connection, catalog.PUBLIC)
+    )
+
+
+def _count(connection: Connection, table: str) -> int | None:
+    """Count the rows of a table in `public` for a warning, which is worth no failure and no long wait."""
+    try:
+        # Rolled back, so that its settings end with it.
+        with connection.transaction(force_rollback=True):
+            connection.execute(f"set local lock_timeout = {round(waiting.BRIEF_S * 1000)}".encode())
+            connection.execute(f"set local statement_timeout = {round(COUNT_SECONDS * 1000)}".encode())
+            rows: int = _one(connection, catalog.COUNT.format(table=table, limit=COUNT_LIMIT + 1))["rows"]
+    except psycopg.Error:
+        return None
+    return rows
 
 
 def _ledger(connection: Connection, tables: tuple[Table, ...]) -> tuple[LedgerRow, ...] | None:

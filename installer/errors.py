@@ -14,12 +14,12 @@ class InstallError(Exception):
     exit_code: ClassVar[int] = 1
     default_hint: ClassVar[str] = "run the command again with --verbose, and report what it prints"
 
-    def __init__(self, detail: str = "", *, hint: str | None = None) -> None:
-        """Take what is particular to this failure and, when it is better than the usual one, what to do next."""
-        stem = (type(self).__doc__ or "").strip().splitlines()[0].rstrip(".")
+    def __init__(self, detail: str = "", *, hint: str | None = None, stem: str | None = None) -> None:
+        """Take what is particular to this failure and, when better than the usual, what to do next and its sentence."""
+        self.stem = stem or (type(self).__doc__ or "").strip().splitlines()[0].rstrip(".")
         self.detail = one_line(detail)
         self.hint = one_line(self.default_hint if hint is None else hint)
-        super().__init__(f"{stem}: {self.detail}" if self.detail else stem)
+        super().__init__(f"{self.stem}: {self.detail}" if self.detail else self.stem)
 
     @property
     def message(self) -> str:
@@ -103,7 +103,10 @@ class LockTimeoutError(InstallError):
     """A lock was not obtained in time."""
 
     exit_code = 18
-    default_hint = "wait for the other installation or the long transaction to end, then run this again"
+    default_hint = (
+        "wait for the other installation or the long transaction to end, then run this again; "
+        "if the program behind it no longer runs: select pg_terminate_backend(PID)"
+    )
 
 
 class MigrationFailedError(InstallError):

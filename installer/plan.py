@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from memory_plugin import __version__
-from memory_plugin.installer import inventory, sources
+from memory_plugin.installer import access_check, inventory, sources
 from memory_plugin.installer.discover import LEDGER, TABLES, Facts, LedgerRow
 from memory_plugin.installer.errors import (
     BadSettingError,
@@ -73,7 +73,7 @@ def make(facts: Facts, source: Sources, settings: Settings, plpython_names: Sequ
     adopt = _adoptable(facts, source, rows)
     run = tuple(m for m in source.migrations if m.name not in rows and m not in adopt)
     _check_rights(facts, run or adopt)
-    warnings += _check_vector(facts)
+    warnings += _check_vector(facts, source)
     plpython, reason = _plpython(facts, settings.plpython, plpython_names)
     vector_schema = facts.vector.schema or "memory_plugin"
     dimensions = _dimensions(facts, settings.dimensions)
@@ -234,7 +234,7 @@ def _check_rights(facts: Facts, changes: Sequence[Migration]) -> None:
         )
 
 
-def _check_vector(facts: Facts) -> tuple[str, ...]:
+def _check_vector(facts: Facts, source: Sources) -> tuple[str, ...]:
     """Refuse a pgvector that is absent, too old or out of reach; return warnings."""
     vector = facts.vector
     if vector.schema is not None and _ENDS_A_LITERAL.search(vector.schema):
@@ -267,6 +267,12 @@ def _check_vector(facts: Facts) -> tuple[str, ...]:
         raise MissingPrivilegeError(
             f"role {facts.role} may not use the schema {vector.schema}, where pgvector is",
             hint=f'have its owner run: grant usage on schema {vector.schema} to "{facts.role}"',
+        )
+    lacking = access_check.vector_grants(facts.vector_refused, source, facts.role)
+    if lacking:
+        raise MissingPrivilegeError(
+            f"role {facts.role} may not use functions or types of pgvector, as public may elsewhere",
+            hint=f"have their owner or a superuser run: {lacking}",
         )
     return vector_warnings(vector.installed)
 

@@ -78,13 +78,11 @@ select
     (select pg_catalog.to_jsonb(g) from memory_plugin.reembedding as g),
     pg_catalog.to_regprocedure('memory_plugin._reembed_batch(integer, boolean, jsonb)') is not null
 """
-_SESSION = {"lock_timeout": "0", "idle_in_transaction_session_timeout": "0", **waiting.SESSION}
 _MEMORY = """
 select pg_catalog.set_config(
     'maintenance_work_mem', greatest(setting::bigint, 262144)::text || 'kB', false
 ) from pg_catalog.pg_settings where name = 'maintenance_work_mem';
 """
-_OF_SESSION = (*_SESSION, "maintenance_work_mem", "client_connection_check_interval")
 
 
 @dataclass(frozen=True)
@@ -178,7 +176,7 @@ class Change:
         """Check that the store is complete and ours, set the session up, and return where pgvector is."""
         with self._connection.transaction():
             vector = store.begin(self._connection, self._settings).as_string(self._connection)
-        for name, value in _SESSION.items():
+        for name, value in _session_settings(self._connection).items():
             self._connection.execute(f"set {name} = {value}".encode())
         self._connection.execute(_MEMORY)
         with self._connection.transaction():
@@ -323,11 +321,18 @@ class Change:
         waiting.hold(self._connection, self._settings, f"{_RECORDS}, {_SPARE}, {_SKETCHES}", drop)
 
 
+def _session_settings(connection: Connection) -> dict[str, str]:
+    """Return what a Change sets for its session."""
+    return {"lock_timeout": "0", "idle_in_transaction_session_timeout": "0", **waiting.session_settings(connection)}
+
+
 @contextmanager
 def session(settings: Settings) -> Iterator[Connection]:
     """Open the connection of a Change, which sets it up in its own way."""
-    with store.session(settings, "reembed", autocommit=True) as connection, set_back(connection, _OF_SESSION):
-        yield connection
+    with store.session(settings, "reembed", autocommit=True) as connection:
+        names = (*_session_settings(connection), "maintenance_work_mem", "client_connection_check_interval")
+        with set_back(connection, names):
+            yield connection
 
 
 @contextmanager

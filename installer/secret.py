@@ -7,15 +7,10 @@ import re
 from psycopg import sql
 
 from memory_plugin.installer.connect import Connection
-from memory_plugin.installer.errors import BadSettingError, MissingPrivilegeError
+from memory_plugin.installer.errors import BadSettingError
 from memory_plugin.installer.transfer import store
 
 _TABLE = "memory_plugin_key"
-_MAY = """
-select
-    pg_catalog.has_database_privilege(pg_catalog.current_database(), 'temporary'),
-    pg_catalog.format('grant temporary on database %I to %I', pg_catalog.current_database(), current_user)
-"""
 
 
 def send(connection: Connection, key: str | None) -> sql.Composable:
@@ -30,12 +25,7 @@ def send(connection: Connection, key: str | None) -> sql.Composable:
     # Before any of it is sent: an error in a COPY would show the line.
     if not re.fullmatch(r"[!-~]{1,4096}", key):
         raise BadSettingError("the key must be at most 4096 printable ASCII characters without a space")
-    may, grant = store.one(connection, _MAY)
-    if not may:
-        raise MissingPrivilegeError(
-            "this role may make no temporary table, in which alone a key passes the server's log by",
-            hint=f"have a database administrator run: {grant}",
-        )
+    store.check_temporary(connection, "in which alone a key passes the server's log by")
     connection.execute(f"create temporary table {_TABLE} (api_key text) on commit drop".encode())
     with connection.cursor().copy(f"copy pg_temp.{_TABLE} from stdin".encode()) as copy:
         copy.write_row((key,))

@@ -11,7 +11,7 @@ from types import TracebackType
 
 import psycopg
 
-from memory_plugin.installer.connect import Connection, open_connection, server_error
+from memory_plugin.installer.connect import KEEPALIVES, Connection, open_connection, server_error
 from memory_plugin.installer.errors import InstallError, LockTimeoutError, one_line, standby_error
 from memory_plugin.installer.settings import Settings
 
@@ -20,13 +20,8 @@ LOCK_KEY = "pg_catalog.hashtextextended('memory_plugin.install', 0)"
 AS_WRITTEN = {"standard_conforming_strings": "on", "quote_all_identifiers": "off"}
 """Without these, literals are read and the catalogue's expressions are written in another way than ours."""
 
-SESSION = {
-    "statement_timeout": "0",
-    "default_transaction_read_only": "off",
-    "default_transaction_isolation": "'read committed'",
-    **AS_WRITTEN,
-}
-"""What a role or database may have set against statements that run by themselves."""
+# Where the client's machine goes away without a word, its lock is free within a minute. A socket file ignores them.
+_KEEPALIVES = "; ".join(f"set local tcp_{name} = {value}" for name, value in KEEPALIVES.items())
 
 BRIEF_S = 0.3
 """So long a wait for a lock may keep those waiting who come after it."""
@@ -51,6 +46,24 @@ order by xact_start nulls last
 """
 
 
+def session_settings(connection: Connection) -> dict[str, str]:
+    """Return what to set against what a role or database may have set against statements that run by themselves."""
+    return {
+        **_endless(connection),
+        "default_transaction_read_only": "off",
+        "default_transaction_isolation": "'read committed'",
+        **AS_WRITTEN,
+    }
+
+
+def _endless(connection: Connection) -> dict[str, str]:
+    """Return the settings that end a statement or its transaction after a time, each with what turns it off."""
+    names = ["statement_timeout"]
+    if connection.info.server_version >= 170000:
+        names.append("transaction_timeout")
+    return dict.fromkeys(names, "0")
+
+
 def begin_locked(connection: Connection, settings: Settings) -> None:
     """Begin a transaction that holds the installer's lock, with settings fit for changing a schema.
 
@@ -63,6 +76,7 @@ def begin_locked(connection: Connection, settings: Settings) -> None:
         prepare_transaction(connection, settings)
         row = connection.execute(f"select pg_catalog.pg_try_advisory_xact_lock({LOCK_KEY})").fetchone()
         if row is not None and row[0]:
+            connection.execute(_KEEPALIVES.encode())
             return
         holder = connection.execute(_HOLDER).fetchone()
         connection.rollback()
@@ -85,12 +99,10 @@ def prepare_transaction(connection: Connection, settings: Settings) -> None:
     values = {
         "search_path": "pg_catalog, pg_temp",
         "lock_timeout": str(round(settings.lock_timeout_s * 1000)),
-        "statement_timeout": "0",
+        **_endless(connection),
         "idle_in_transaction_session_timeout": "0",
         **AS_WRITTEN,
     }
-    if connection.info.server_version >= 170000:
-        values["transaction_timeout"] = "0"
     calls = ", ".join(["pg_catalog.set_config(%s, %s, true)"] * len(values))
     connection.execute(f"select {calls}", [text for pair in values.items() for text in pair])
 
@@ -239,11 +251,7 @@ def reading(settings: Settings, purpose: str) -> Iterator[Connection]:
         with naming(connection, settings, f"looking at the database ({purpose})"):
             connection.read_only = True
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-            connection.execute("select pg_catalog.set_config('search_path', 'pg_catalog', true)")
-            for name, value in AS_WRITTEN.items():
-                connection.execute(f"set local {name} = {value}".encode())
-            milliseconds = round(settings.lock_timeout_s * 1000)
-            connection.execute(f"set local lock_timeout = {milliseconds}")
+            prepare_transaction(connection, settings)
             yield connection
     finally:
         connection.close()

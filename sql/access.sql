@@ -103,7 +103,7 @@ begin
 exception
     when insufficient_privilege then
         raise notice 'objects stay with %: it may not hand them to memory_plugin_owner', current_user
-            using hint = 'As a superuser: grant memory_plugin_owner to the role that installs.';
+            using hint = format('As a superuser: grant memory_plugin_owner to the role that installs. Its members reach every store of this server whose database they may connect to. Where those are others'' too, first: revoke connect, temporary on database %1$I from public; grant connect on database %1$I to the roles that use it.', current_database());
 end
 $access$;
 
@@ -194,6 +194,86 @@ begin
     else
         raise notice 'usage on the schema of vector not granted by %', current_user
             using hint = format('As its owner: grant usage on schema %s to %s;', v_schema, v_lacking);
+    end if;
+end
+$access$;
+
+-- Where default privileges keep functions and types from public, those of vector are for their owner only, and the
+-- store fails at an operator with "permission denied for function". All that this role may grant it grants to our
+-- roles; of the rest, what the store uses is told.
+do $access$
+declare
+    -- What the store calls, by casts and operators too; the installer reads this list as well.
+    v_used constant text[] := array[
+        'vector', 'halfvec',
+        'array_to_vector(real[],integer,boolean)', 'vector(vector,integer,boolean)',
+        'vector_to_halfvec(vector,integer,boolean)', 'halfvec(halfvec,integer,boolean)',
+        'halfvec_to_vector(halfvec,integer,boolean)', 'subvector(halfvec,integer,integer)',
+        'vector_dims(vector)', 'vector_norm(vector)', 'l2_normalize(vector)', 'binary_quantize(vector)',
+        'vector_add(vector,vector)', 'vector_sub(vector,vector)', 'vector_mul(vector,vector)',
+        'vector_concat(vector,vector)', 'vector_eq(vector,vector)', 'vector_ne(vector,vector)',
+        'halfvec_eq(halfvec,halfvec)', 'cosine_distance(vector,vector)',
+        'halfvec_negative_inner_product(halfvec,halfvec)', 'hamming_distance(bit,bit)'
+    ];
+    v_wanted record;
+    v_left text := '';
+begin
+    for v_wanted in
+        with members as (
+            -- Rights that nobody has changed are null, and public has them.
+            select
+                'execute on routine' as privilege, p.oid, p.oid::regprocedure::text as name,
+                pg_has_role(p.proowner, 'usage') or has_function_privilege(p.oid, 'execute with grant option') as may
+            from pg_proc as p
+            where p.proacl is not null
+                and exists (
+                    select from pg_depend as d
+                    inner join pg_extension as e on d.refclassid = 'pg_extension'::regclass and d.refobjid = e.oid
+                    where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e' and e.extname = 'vector'
+                )
+            union all
+            select
+                'usage on type', t.oid, t.oid::regtype::text,
+                pg_has_role(t.typowner, 'usage') or has_type_privilege(t.oid, 'usage with grant option')
+            from pg_type as t
+            where t.typacl is not null
+                and exists (
+                    select from pg_depend as d
+                    inner join pg_extension as e on d.refclassid = 'pg_extension'::regclass and d.refobjid = e.oid
+                    where d.classid = 'pg_type'::regclass and d.objid = t.oid and d.deptype = 'e' and e.extname = 'vector'
+                )
+        ),
+        lacking as (
+            select m.privilege, m.name, m.may, string_agg(quote_ident(r.rolname), ', ' order by r.rolname) as roles
+            from members as m
+            cross join pg_roles as r
+            where (
+                    r.rolname in ('memory_plugin_api', 'memory_plugin_reader')
+                    or r.oid = (select c.relowner from pg_class as c where c.oid = 'memory_plugin.memory_records'::regclass)
+                )
+                and not case
+                    when m.privilege = 'usage on type' then has_type_privilege(r.oid, m.oid, 'usage')
+                    else has_function_privilege(r.oid, m.oid, 'execute')
+                end
+                and (m.may or replace(m.name, '@extschema:vector@.', '') = any (v_used))
+            group by m.privilege, m.name, m.may
+        )
+        select
+            l.may,
+            format('grant %s %s to %s', l.privilege, string_agg(l.name, ', ' order by l.name), l.roles) as statement
+        from lacking as l
+        group by l.may, l.privilege, l.roles
+        order by l.privilege desc, l.roles
+    loop
+        if v_wanted.may then
+            execute v_wanted.statement;
+        else
+            v_left := v_left || v_wanted.statement || '; ';
+        end if;
+    end loop;
+    if v_left <> '' then
+        raise notice 'use of the functions and types of vector not granted by %', current_user
+            using hint = 'As their owner or a superuser: ' || rtrim(v_left);
     end if;
 end
 $access$;

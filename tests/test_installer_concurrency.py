@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from fixtures.installing import DATA, connected, install, make_earlier_shape, re
 from fixtures.server import Server
 from memory_plugin.installer import api, cli, sources
 from memory_plugin.installer.api import InstallResult
+from memory_plugin.installer.connect import open_connection
 from memory_plugin.installer.waiting import LOCK_KEY
 
 
@@ -84,6 +87,7 @@ def test_a_rival_that_holds_the_lock_is_named_when_it_does_not_end(empty_databas
         error = refusal(empty_database, lock_timeout_s="0.3")
         assert error.exit_code == 18
         assert f"pid {rival.info.backend_pid} (a slow report" in error.message
+        assert "pg_terminate_backend" in error.hint
     assert install(empty_database).applied
 
 
@@ -156,15 +160,70 @@ def database_name(url: str) -> str:
     return str(psycopg.conninfo.conninfo_to_dict(url)["dbname"])
 
 
-def test_timeouts_that_a_database_sets_do_not_end_an_install(empty_database: str, tmp_path: Path) -> None:
+def timeouts(server: Server) -> list[str]:
+    """Return the settings with which a database may end what takes long."""
+    names = ["statement_timeout", "idle_in_transaction_session_timeout"]
+    return [*names, "transaction_timeout"] if server.major >= 17 else names
+
+
+def test_timeouts_that_a_database_sets_do_not_end_an_install(
+    server: Server, empty_database: str, tmp_path: Path
+) -> None:
     install(empty_database)
-    for setting in ("statement_timeout", "idle_in_transaction_session_timeout"):
+    for setting in timeouts(server):
         rows(empty_database, f"alter database {database_name(empty_database)} set {setting} = '150ms'")
-    with connected(empty_database) as connection, pytest.raises(psycopg.errors.QueryCanceled):
+    with connected(empty_database) as connection, pytest.raises(psycopg.Error, match="timeout"):
         connection.execute("select pg_sleep(10)")
     (tmp_path / "001_long.up.sql").write_text("select pg_sleep(0.4);")
     (tmp_path / "002_long.up.sql").write_text("-- memory-plugin: no-transaction\nselect pg_sleep(0.4);")
     assert install(empty_database, migrations_dir=str(tmp_path)).applied == ("extra/001_long", "extra/002_long")
+
+
+@pytest.mark.servers("embedded18")  # transaction_timeout came with 17
+@pytest.mark.parametrize("command", ["status", "plan", "verify"])
+def test_timeouts_that_a_database_sets_do_not_end_a_look(server: Server, database: str, command: str) -> None:
+    with (
+        ThreadPoolExecutor(1) as pool,
+        held(database, "lock table memory_plugin.memory_records in access exclusive mode"),
+    ):
+        for setting in timeouts(server):
+            rows(database, f"alter database {database_name(database)} set {setting} = '150ms'")
+        looking = pool.submit(cli.run, [command, "--database-url", database])
+        time.sleep(0.6)
+        assert not looking.done()
+    assert looking.result(timeout=30) == 0
+
+
+@pytest.mark.servers("any")
+def test_what_an_earlier_boot_left_in_public_is_not_waited_for_long_and_stops_no_install(empty_database: str) -> None:
+    make_earlier_shape(empty_database, tables="public", vector="public")
+    with held(empty_database, "lock table public.memory_records in access exclusive mode"):
+        result = install(empty_database, lock_timeout_s="0.2")
+        (told,) = [warning for warning in result.warnings if "earlier boot" in warning]
+        assert "public.memory_namespaces (2 rows) and public.memory_records (rows unknown)" in told
+        assert ("memory_records", None) in api.status(settings_for(empty_database)).earlier_in_public
+    assert ("memory_records", 3) in api.status(settings_for(empty_database)).earlier_in_public
+
+
+@pytest.mark.servers("any")
+def test_the_session_with_the_lock_is_missed_by_the_server_within_a_minute(
+    server: Server, empty_database: str, tmp_path: Path
+) -> None:
+    url = server.url(database_name(empty_database), tcp=True)
+    names = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count")
+    shown = ", ".join(f"current_setting('{name}') as {name}" for name in names)
+    (tmp_path / "001_seen.up.sql").write_text(f"create table memory_plugin.seen as select {shown};")
+    install(url, migrations_dir=str(tmp_path))
+    assert rows(url, "select * from memory_plugin.seen") == [("30", "10", "3")]
+
+
+@pytest.mark.servers("any")
+@pytest.mark.parametrize(("given", "idle"), [("", 30), ("?keepalives_idle=7", 7)])
+def test_the_server_is_missed_within_a_minute_unless_the_url_says_else(server: Server, given: str, idle: int) -> None:
+    connection = open_connection(settings_for(server.url(tcp=True) + given), "test")
+    with connection, socket.socket(fileno=os.dup(connection.fileno())) as wire:
+        options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        assert [wire.getsockopt(socket.IPPROTO_TCP, option) for option in options] == [idle, 10, 3]
 
 
 @pytest.mark.servers("any")

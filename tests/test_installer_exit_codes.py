@@ -17,6 +17,7 @@ from fixtures.full_server import choose
 from fixtures.installing import DATA, install, make_earlier_shape, make_vector, refusal, rows, settings_for
 from fixtures.server import Server, embedded_bin_dir
 from memory_plugin.installer import api
+from memory_plugin.installer.connect import connection_error
 
 EMBEDDED_18 = pytest.mark.servers("embedded18")  # extension_control_path came with 18
 ANY = pytest.mark.servers("any")
@@ -132,6 +133,95 @@ def test_21_a_certificate_that_does_not_do(secured: Server, query: str, reason: 
     assert error.exit_code == 21
     assert reason in error.message
     assert "sslrootcert" in error.hint
+
+
+@ANY
+@pytest.mark.parametrize("file", [None, "[another]\nhost=nowhere\n"])
+def test_21_a_service_that_there_is_not(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str | None
+) -> None:
+    services = tmp_path / "services"
+    monkeypatch.setenv("PGSERVICEFILE", str(services))
+    if file is not None:
+        services.write_text(file)
+    error = refusal("service=memory")
+    assert error.exit_code == 21
+    assert "not found" in error.message
+    assert "PGSERVICEFILE" in error.hint
+
+
+@ANY
+def test_21_a_setting_of_the_server_that_there_is_not(server: Server, empty_database: str) -> None:
+    error = refusal(f"{server.url(database_name(empty_database), tcp=True)}?options=-c%20no_such=1")
+    assert error.exit_code == 21
+    assert "no_such" in error.message
+
+
+@ANY
+@pytest.mark.parametrize("limited", ["role", "database"])
+def test_10_a_connection_limit_below_what_an_install_needs_is_named(
+    server: Server, empty_database: str, new_role: Callable[..., str], limited: str
+) -> None:
+    role, name = new_role(), database_name(empty_database)
+    make_vector(empty_database, "public")
+    rows(empty_database, f"alter database {name} owner to {role}")
+    rows(empty_database, f"alter {limited} {role if limited == 'role' else name} connection limit 1")
+    error = refusal(url_as(server, empty_database, role))
+    assert error.exit_code == 10
+    assert f"too many connections for {limited}" in error.message
+    assert "No Postgres server answers" not in error.message
+    assert "CONNECTION LIMIT" in error.hint
+
+
+ANSWER = 'connection failed: connection to server at "10.0.0.7", port 5432 failed: '
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "FATAL:  das Datenbanksystem startet",
+        "FATAL:  Verbindungslimit für Rolle »app« überschritten",
+        "FATAL:  データベースシステムは起動処理中です",
+        "ВАЖНО:  система баз данных запускается",
+        "致命错误:  对不起, 已经有太多的客户",
+        "FATAL:  sorry, too many clients already",
+        "FATAL:  no more connections allowed (max_client_conn)",
+    ],
+)
+def test_10_what_the_server_says_in_other_words_may_pass(said: str) -> None:
+    error = connection_error(psycopg.OperationalError(f"{ANSWER}{said}"), settings_for("postgresql://app@10.0.0.7/app"))
+    assert error.exit_code == 10
+    assert error.message.startswith("The server answers and takes no connection: connection to server at")
+    assert said.split(":  ")[1] in error.message
+    assert "run this again" in error.hint
+
+
+def test_10_what_may_pass_in_another_language_may_be_a_refused_login_too() -> None:
+    said = "FATAL:  Passwort-Authentifizierung für Benutzer »app« fehlgeschlagen"
+    error = connection_error(psycopg.OperationalError(f"{ANSWER}{said}"), settings_for("postgresql://app@10.0.0.7/app"))
+    assert error.exit_code == 10
+    assert "check user, password and database" in error.hint
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        'FATAL:  password authentication failed for user "app"',
+        "FATAL:  connection requires a valid client certificate",
+        'FATAL:  role "app" does not exist',
+        "fe_sendauth: no password supplied",
+    ],
+)
+def test_11_only_what_is_known_to_be_a_refusal_is_one(said: str) -> None:
+    error = connection_error(psycopg.OperationalError(f"{ANSWER}{said}"), settings_for("postgresql://app@10.0.0.7/app"))
+    assert error.exit_code == 11
+
+
+@pytest.mark.parametrize("said", ["Connection refused\n\tIs the server running on that host?", "timeout expired"])
+def test_10_what_libpq_says_by_itself_is_no_answer(said: str) -> None:
+    error = connection_error(psycopg.OperationalError(f"{ANSWER}{said}"), settings_for("postgresql://app@10.0.0.7/app"))
+    assert error.exit_code == 10
+    assert error.message.startswith("No Postgres server answers")
 
 
 @ANY

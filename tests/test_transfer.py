@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
-from fixtures.installing import connected, rows
+from fixtures.backfilling import make_source
+from fixtures.installing import DATA, connected, rows
+from fixtures.server import Server
 from fixtures.sidecars import PROGRAM, clean_env
 from memory_plugin.installer import cli
 from memory_plugin.installer.errors import ImportRefusedError
@@ -323,3 +325,27 @@ def test_a_backfill_repeats_without_a_duplicate_and_verifies(
     mismatch = program(database, "backfill", "--verify", cwd=tmp_path)
     assert mismatch.returncode == 27
     assert f"team:{earlier['child']}" in mismatch.stdout + mismatch.stderr
+
+
+@pytest.mark.servers("any")
+@pytest.mark.parametrize("command", ["import -", "backfill", "backfill --verify", "adopt-public"])
+def test_a_role_without_temporary_tables_gets_the_grant_and_then_goes_on(
+    server: Server, database: str, new_role: Callable[..., str], tmp_path: Path, command: str
+) -> None:
+    role, name = new_role(password="x"), database.partition("?")[0].rpartition("/")[2]
+    if command.startswith("backfill"):
+        make_source(database)
+    with connected(database) as connection:
+        if command == "adopt-public":
+            connection.execute("set search_path = public, memory_plugin")
+            connection.execute((DATA / "earlier_shape.sql").read_bytes())
+        connection.execute(f'grant memory_plugin_owner to "{role}"'.encode())
+        connection.execute(f'grant all on all tables in schema public to "{role}"'.encode())
+        connection.execute(f'revoke temporary on database "{name}" from public'.encode())
+    url = server.url(name, user=role, password="x", tcp=not server.managed)
+    refused = program(url, *command.split(), stdin="", cwd=tmp_path)
+    assert (refused.returncode, refused.stderr.count("\n")) == (22, 1), refused.stderr
+    grant = refused.stderr.rpartition("run: ")[2].strip()
+    assert grant == f"grant temporary on database {name} to {role}"
+    rows(database, grant)
+    ok(program(url, *command.split(), stdin="", cwd=tmp_path))

@@ -193,6 +193,7 @@ def _columns(connection: Connection, table: str) -> dict[str, str]:
 
 def _take(connection: Connection, shapes: dict[str, dict[str, str]], vector: sql.Identifier) -> tuple[int, int]:
     """Copy the rows into temporary tables of one shape; return how many namespaces and memories there are."""
+    store.check_staging(connection)
     namespaces = _select("memory_namespaces", shapes["memory_namespaces"], _NAMESPACE)
     connection.execute(f"create temporary table adopted_namespaces on commit drop as {namespaces}")
     held = shapes["memory_records"].get("embedding")

@@ -62,7 +62,7 @@ def opened(settings: Settings, source_settings: Settings) -> Iterator[Doors]:
             if source_settings.url_source != "--source-url":
                 raise
             hint = error.hint.replace("DATABASE_URL", "--source-url")
-            raise type(error)(error.detail, hint=hint) from None
+            raise type(error)(error.detail, hint=hint, stem=error.stem) from None
         names = stack.enter_context(store.session(settings, "backfill, namespaces", autocommit=True))
         target = stack.enter_context(store.session(settings, "backfill"))
         yield Doors(source, target, names, settings, source_settings)

@@ -268,6 +268,7 @@ def _safe(lines: bytes) -> bytes:
 
 def _stage(connection: Connection, source: BinaryIO, meter: Meter, done: Callable[[], int]) -> None:
     """Copy every line into the staging table, where a column of type json takes JSON only."""
+    store.check_staging(connection)
     connection.execute(_STAGE)
     before = done()
     try:

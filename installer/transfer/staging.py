@@ -180,6 +180,7 @@ class Staged:
 
 def make_tables(connection: Connection, vector: sql.Identifier) -> None:
     """Make the tables of a batch, once a transaction: each table made takes room in the server's lock table."""
+    store.check_staging(connection)
     connection.execute(sql.SQL(_TABLES).format(vector=vector))
 
 

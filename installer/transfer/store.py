@@ -34,6 +34,12 @@ left join pg_catalog.pg_namespace as n
     on n.nspname = 'memory_plugin' and pg_catalog.has_schema_privilege(n.oid, 'usage')
 """
 
+_MAY_STAGE = """
+select
+    pg_catalog.has_database_privilege(pg_catalog.current_database(), 'temporary'),
+    pg_catalog.format('grant temporary on database %I to %I', pg_catalog.current_database(), current_user)
+"""
+
 
 @contextmanager
 def session(settings: Settings, purpose: str, *, autocommit: bool = False) -> Iterator[Connection]:
@@ -68,6 +74,20 @@ def begin(connection: Connection, settings: Settings) -> sql.Identifier:
             hint=f'connect as one, or have a superuser run: grant memory_plugin_owner to "{role}"',
         )
     return sql.Identifier(str(vector_schema))
+
+
+def check_temporary(connection: Connection, why: str) -> None:
+    """Raise MissingPrivilegeError with the statement that mends it where this role may make no temporary table."""
+    may, grant = one(connection, _MAY_STAGE)
+    if not may:
+        raise MissingPrivilegeError(
+            f"this role may make no temporary table, {why}", hint=f"have a database administrator run: {grant}"
+        )
+
+
+def check_staging(connection: Connection) -> None:
+    """Raise MissingPrivilegeError where rows cannot be staged."""
+    check_temporary(connection, "in which rows are checked before the store gets them")
 
 
 def one(connection: Connection, query: str | sql.Composed, parameters: object = None) -> tuple[object, ...]:

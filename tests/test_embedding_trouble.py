@@ -230,3 +230,25 @@ def test_metrics_show_what_waits_what_failed_and_how_fast_it_goes(
     wait_until(done, "the end to be shown", 60)
     assert shown()["embedding_up"] == 1
     assert shown()["embedding_per_second"] > 0
+
+
+def test_a_statement_timeout_is_named_and_the_provider_is_not_asked_again_and_again(
+    database: str, conn: Connection, embedding_service: EmbeddingService, start_sidecar: Callable[..., Sidecar]
+) -> None:
+    configure(conn, embedding_service)
+    commit(conn)
+    embedding_service.behaviour = Slow(2)
+    conn.execute(
+        "do $$ begin execute format('alter database %I set statement_timeout = 800', current_database()); end $$"
+    )
+    sidecar = start_sidecar(database, MEMORY_PLUGIN_EMBED_SECONDS="1")
+    wait_until(lambda: "a statement_timeout ends it" in sidecar.log(), "the timeout to be named")
+    asked = embedding_service.requests
+    wait_until(lambda: "memory_plugin_embedding_up 0.0" in sidecar.client.get("/metrics").text, "it to be shown")
+    # The first pause is of four seconds, the next of eight.
+    time.sleep(5)
+    assert embedding_service.requests - asked <= 2
+    conn.execute("do $$ begin execute format('alter database %I reset all', current_database()); end $$")
+    embedding_service.behaviour = Slow(0)
+    wait_until(lambda: status(conn)["pending"] == 0, "all to be embedded", 30)
+    wait_until(lambda: "memory_plugin_embedding_up 1.0" in sidecar.client.get("/metrics").text, "it to be shown")

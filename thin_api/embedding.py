@@ -37,6 +37,8 @@ MOST_PAUSE = 60.0
 # At the end of a search's answer.
 DEGRADED = b'"degraded":"embedding"'
 
+CUT = "a statement_timeout ends it; alter role or database: set statement_timeout = 0"
+_CANCELLED = "57014"
 _STATUS = b"select memory_plugin.embedding_status()"
 _EMBED = b"call memory_plugin.embed_pending($1::integer, $2::boolean, null)"
 
@@ -51,6 +53,8 @@ class Embedding:
         self._woken = threading.Event()
         self._probe = False
         self._trouble = ""
+        self.cut = 0
+        """Calls in a row that the server ended before they were done."""
         self._link: Link | None = None
         self._status_at = 0.0
         self._told_at = -TELL_EVERY
@@ -113,6 +117,10 @@ class Embedding:
         except SqlError as error:
             self._give_back()
             # A store that is not there, or is older than this program, fetches nothing.
+            if error.sqlstate == _CANCELLED:
+                # What the call had fetched is lost with it, and would be paid for again and again.
+                self.cut += 1
+                return self._failed(CUT, min(LOST_SECONDS * 2**self.cut, MOST_PAUSE))
             missing = error.sqlstate in ("3F000", "42P01", "42883")
             self.status = None if missing else self.status
             return (OFF_SECONDS, True) if missing else self._failed(error.sqlstate, LOST_SECONDS)
@@ -136,6 +144,7 @@ class Embedding:
         probe, self._probe = self._probe, False
         answer = link.run(_EMBED, (b"%d" % BATCH, b"true" if probe else b"false"), monotonic() + CALL_SECONDS)
         told = json.loads(answer)
+        self.cut = 0
         self.embedded += told["embedded"]
         if told["embedded"]:
             log("embedded", rows=told["embedded"])

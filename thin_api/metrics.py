@@ -137,7 +137,8 @@ class Metrics(Collector):
         yield _gauge("memory_plugin_embedding_failed", "Memories that the provider refused.", status["failed"])
         yield _gauge("memory_plugin_embedding_oldest_seconds", "Age of the oldest pending.", status["oldest_seconds"])
         yield _gauge("memory_plugin_embedding_per_second", "Memories embedded, by whomever.", status["per_second"])
-        yield _gauge("memory_plugin_embedding_up", "0 while the provider is failing.", status["problem"] is None)
+        works = status["problem"] is None and not self._embedding.cut
+        yield _gauge("memory_plugin_embedding_up", "0 while the provider, or what asks it, is failing.", works)
         yield CounterMetricFamily(
             "memory_plugin_embedded_rows", "Memories embedded here.", value=self._embedding.embedded
         )

@@ -424,3 +424,14 @@ def test_equal_scores_come_in_a_stable_order(contract: Contract) -> None:
     for fields in ({"query": "same words"}, {"embedding": towards(0)}, {"query": "words", "embedding": towards(0)}):
         orders = {tuple(m["id"] for m in contract.search([name], **fields).body["memories"]) for _ in range(5)}
         assert len(orders) == 1
+
+
+@pytest.mark.servers("any")
+def test_an_answer_that_would_be_too_large_asks_for_a_smaller_limit(contract: Contract) -> None:
+    name = contract.name()
+    for number in range(30):
+        assert contract.commit(name, f"{number} " + "lorem ipsum " * 75_000).status == 201
+    for asked in ({}, {"query": "lorem"}, {"kinds": ["fact"]}):
+        assert refused(contract.search([name], limit=100, **asked), "limit must be smaller", "25 MiB")
+        assert len(contract.found([name], limit=20, **asked)) == 20
+

@@ -19,6 +19,8 @@ DIMENSIONS = 16
 FILL = """
 select memory_plugin.commit_memory(
     %(n)s, words.list[i %% 5 + 1] || ' ' || words.list[i / 20 + 1] || ' number ' || i,
+    -- Of those alike, the same are the first each time.
+    id => md5('basket' || i)::uuid,
     kind => case when i %% 3 = 0 then 'summary' else 'fact' end,
     embedding => case when i %% 7 > 0 then (
         select array_agg((i * d) %% 17 - 8 order by d) from generate_series(1, {dimensions}) as d

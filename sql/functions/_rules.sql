@@ -220,3 +220,21 @@ $function$;
 
 comment on function memory_plugin._once(text[]) is
     'Choices of which there are but three, each once: a filter compares every row with each of them.';
+
+create or replace function memory_plugin._check_answer(p_bytes bigint)
+returns boolean
+language plpgsql immutable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+begin
+    -- More takes longer than a request has.
+    if p_bytes > 25165824 then
+        raise exception using errcode = 'MP001',
+            message = format('limit must be smaller: the memories found have %s MiB together, 24 are the most', p_bytes / 1048576);
+    end if;
+    return true;
+end
+$function$;
+
+comment on function memory_plugin._check_answer(bigint) is
+    'Raise MP001 where the contents of an answer have more than 24 MiB together, as they were stored; else true.';

@@ -16,7 +16,7 @@ KINDS = ("fact", "summary", "checkpoint")
 SOURCES = ("agent", "runtime", "user")
 UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 """A regular expression, without anchors and in lower case, for a UUID as clients write it; Postgres reads more."""
-UNCHECKED_BYTES = 4_096
+UNCHECKED_BYTES = 4_200
 """A text of so many bytes is surely quickly taken apart into words; a longer one is looked at first."""
 TAIL_LENGTH = 19
 """Numbers that memory_vectors keeps after an embedding: 16 for the namespace, one for each kind."""

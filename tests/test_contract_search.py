@@ -434,4 +434,3 @@ def test_an_answer_that_would_be_too_large_asks_for_a_smaller_limit(contract: Co
     for asked in ({}, {"query": "lorem"}, {"kinds": ["fact"]}):
         assert refused(contract.search([name], limit=100, **asked), "limit must be smaller", "25 MiB")
         assert len(contract.found([name], limit=20, **asked)) == 20
-

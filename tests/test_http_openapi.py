@@ -141,8 +141,11 @@ def test_operation_ids_are_unique() -> None:
 
 
 # Numbers in the rules that say nothing of what a caller may send: none and one, the digits of a pattern, the lengths
-# beyond which an embedding is brought to 1, what a weight is by default.
-NO_LIMITS = {"_rules.sql": {0.0, 1.0, 9.0, 0.001, 1000.0}, "_check_search.sql": {0.0, 1.0, 9.0, 0.5}}
+# beyond which an embedding is brought to 1, what a weight is by default, how the work on joined words is reckoned.
+NO_LIMITS = {
+    "_rules.sql": {0.0, 1.0, 3.0, 9.0, 64.0, 0.001, 1000.0, 300_000.0, 15_000_000.0, 1_048_576.0},
+    "_check_search.sql": {0.0, 1.0, 9.0, 0.5},
+}
 NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?:e[+-]?\d+)?(?![\w.]*\w)")
 FUNCTIONS = files("memory_plugin.sql.functions")
 

@@ -252,7 +252,7 @@ def test_the_database_knows_the_function_as_reading_only_and_its_path_as_pinned(
         "select provolatile, proparallel, proisstrict, prosecdef, proconfig from pg_proc"
         " where oid = 'memory_plugin.redact(text)'::regprocedure"
     ).fetchone()
-    assert row == ("s", "s", True, True, ["search_path=pg_catalog, memory_plugin, pg_temp"])
+    assert row == ("s", "s", True, True, ["search_path=pg_catalog, memory_plugin, pg_temp", "row_security=on"])
 
 
 @pytest.mark.servers("full")

@@ -37,7 +37,7 @@ MOST_PAUSE = 60.0
 # At the end of a search's answer.
 DEGRADED = b'"degraded":"embedding"'
 
-CUT = "a statement_timeout ends it; alter role or database: set statement_timeout = 0"
+_CUT = "a statement_timeout ends it; alter role or database: set statement_timeout = 0"
 _CANCELLED = "57014"
 _STATUS = b"select memory_plugin.embedding_status()"
 _EMBED = b"call memory_plugin.embed_pending($1::integer, $2::boolean, null)"
@@ -116,11 +116,11 @@ class Embedding:
             return self._failed("unreachable", LOST_SECONDS)
         except SqlError as error:
             self._give_back()
-            # A store that is not there, or is older than this program, fetches nothing.
             if error.sqlstate == _CANCELLED:
                 # What the call had fetched is lost with it, and would be paid for again and again.
                 self.cut += 1
-                return self._failed(CUT, min(LOST_SECONDS * 2**self.cut, MOST_PAUSE))
+                return self._failed(_CUT, min(LOST_SECONDS * 2 ** min(self.cut, 9), MOST_PAUSE))
+            # A store that is not there, or is older than this program, fetches nothing.
             missing = error.sqlstate in ("3F000", "42P01", "42883")
             self.status = None if missing else self.status
             return (OFF_SECONDS, True) if missing else self._failed(error.sqlstate, LOST_SECONDS)

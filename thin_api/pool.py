@@ -168,13 +168,7 @@ class Pool:
         the one that was found so, and each would cost a request its time.
         """
         with self._lock:
-            kept = []
-            for link in self._idle:
-                if link.answered >= since:
-                    kept.append(link)
-                else:
-                    self._drop(link)
-            self._idle = kept
+            self._keep_idle(lambda link: link.answered >= since)
 
     def release_waiters(self) -> None:
         """Send everybody who waits away with SentAwayError."""
@@ -228,7 +222,8 @@ class Pool:
         while not self._closing.is_set():
             self._wake.clear()
             with self._lock:
-                self._sweep()
+                # Requests do not have to find those that the server has ended.
+                self._keep_idle(Link.quiet)
                 wanted = (not self._open or bool(self._waiters)) and self._open + self._dying < self._size
             if not wanted:
                 self._wake.wait(SWEEP_EVERY)
@@ -250,11 +245,11 @@ class Pool:
             if changed:
                 self._on_change(True, "")
 
-    def _sweep(self) -> None:
-        """Drop idle connections that the server has ended, so that requests do not have to find them."""
+    def _keep_idle(self, stands: Callable[[Link], bool]) -> None:
+        """Drop the idle connections that do not stand."""
         standing = []
         for link in self._idle:
-            if link.quiet():
+            if stands(link):
                 standing.append(link)
             else:
                 self._drop(link)

@@ -434,3 +434,9 @@ def test_an_answer_that_would_be_too_large_asks_for_a_smaller_limit(contract: Co
     for asked in ({}, {"query": "lorem"}, {"kinds": ["fact"]}):
         assert refused(contract.search([name], limit=100, **asked), "limit must be smaller", "25 MiB")
         assert len(contract.found([name], limit=20, **asked)) == 20
+    # What is not listed does not count: a name that is given twice, a namespace that has expired.
+    assert contract.patch(name, {"expires_at": "2020-01-01T00:00:00Z"}).status == 200
+    other = contract.name("b")
+    for number in range(15):
+        assert contract.commit(other, f"{number} " + "lorem ipsum " * 75_000).status == 201
+    assert len(contract.found([name, other, other], limit=100)) == 15

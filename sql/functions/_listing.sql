@@ -90,11 +90,11 @@ declare
 begin
     -- Of twenty, looking would take longer than is won.
     if p_limit > 20 then
-        perform _check_answer((
+        perform _check_size((
             select sum(octet_length(h.content))
             from (
                 select m.content
-                from unnest(_visible_namespaces(p_namespaces)) as n (name)
+                from unnest(_live_namespaces(p_namespaces)) as n (name)
                 cross join lateral (
                     select r.id, r.namespace, r.content, r.pin, r.created_at
                     from memory_records as r

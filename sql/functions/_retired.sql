@@ -98,3 +98,5 @@ drop function if exists memory_plugin._fuse(
     memory_plugin._candidate[], memory_plugin._candidate[], memory_plugin._lexical_plan, @extschema:vector@.vector,
     memory_plugin._filter, double precision, double precision, double precision
 );
+
+drop function if exists memory_plugin._check_answer(bigint);

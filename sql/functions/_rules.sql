@@ -37,12 +37,17 @@ begin
     -- The parser of Postgres looks, from each of these signs on, for the end of what might be one name of a host or
     -- file, and from the beginning of a comment for its end: in long runs as often as they are long.
     if length(p_text)::bigint * (length(p_text) - length(translate(p_text, '_@~./-<', ''))) > c_most then
-        select sum(length(m.run[1])::bigint * regexp_count(m.run[1], '[_@~]|[.]/|/[.]')) into v_work
-        from regexp_matches(p_text, '([[:alnum:]_@~./]{64,})', 'g') as m (run);
-        select coalesce(v_work, 0) + coalesce(sum(length(m.run[1])::bigint * regexp_count(m.run[1], '[-_][0-9]+-')), 0)
-        into v_work
-        from regexp_matches(p_text, '([[:alnum:]_-]{64,})', 'g') as m (run);
-        v_work := v_work + length(p_text)::bigint * (
+        v_work := coalesce(
+            (
+                select sum(length(m.run[1])::bigint * regexp_count(m.run[1], '[_@~]|[.]/|/[.]'))
+                from regexp_matches(p_text, '([[:alnum:]_@~./]{64,})', 'g') as m (run)
+            ), 0
+        ) + coalesce(
+            (
+                select sum(length(m.run[1])::bigint * regexp_count(m.run[1], '[-_][0-9]+-'))
+                from regexp_matches(p_text, '([[:alnum:]_-]{64,})', 'g') as m (run)
+            ), 0
+        ) + length(p_text)::bigint * (
             select count(*) from regexp_split_to_table(p_text, '<!--') as c (comment) where strpos(c.comment, '-->') = 0
         );
         if v_work > c_most then
@@ -53,13 +58,15 @@ begin
     end if;
     -- A shorter text has no more words than a tsvector holds.
     if octet_length(p_text) > 300000 then
-        perform to_tsvector('@text_search_config@', p_text);
+        begin
+            perform to_tsvector('@text_search_config@', p_text);
+        exception
+            when program_limit_exceeded then
+                raise exception using errcode = 'MP001',
+                    message = format('%s must hold fewer different words: at most a megabyte of them', p_field),
+                    hint = 'Split the text into several memories.';
+        end;
     end if;
-exception
-    when program_limit_exceeded then
-        raise exception using errcode = 'MP001',
-            message = format('%s must hold fewer different words: at most a megabyte of them', p_field),
-            hint = 'Split the text into several memories.';
 end
 $function$;
 
@@ -207,7 +214,7 @@ comment on function memory_plugin._check_range(text, integer, integer, integer) 
 
 create or replace function memory_plugin._once(p_choices text[])
 returns text[]
-language plpgsql immutable parallel safe security invoker
+language plpgsql immutable strict parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
 begin
@@ -221,8 +228,8 @@ $function$;
 comment on function memory_plugin._once(text[]) is
     'Choices of which there are but three, each once: a filter compares every row with each of them.';
 
-create or replace function memory_plugin._check_answer(p_bytes bigint)
-returns boolean
+create or replace function memory_plugin._check_size(p_bytes bigint)
+returns void
 language plpgsql immutable parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
 as $function$
@@ -232,9 +239,8 @@ begin
         raise exception using errcode = 'MP001',
             message = format('limit must be smaller: the memories found have %s MiB together, 24 are the most', p_bytes / 1048576);
     end if;
-    return true;
 end
 $function$;
 
-comment on function memory_plugin._check_answer(bigint) is
-    'Raise MP001 where the contents of an answer have more than 24 MiB together, as they were stored; else true.';
+comment on function memory_plugin._check_size(bigint) is
+    'Raise MP001 where the contents of an answer have more than 24 MiB together, as they were stored.';

@@ -64,7 +64,7 @@ begin
         _json_number('weights.neighbour', v_body.weights -> 'neighbour')::double precision
     );
     if cardinality(v_answer.hits) > 20 then
-        perform _check_answer((select sum(octet_length(h.content)) from unnest(v_answer.hits) as h));
+        perform _check_size((select sum(octet_length(h.content)) from unnest(v_answer.hits) as h));
     end if;
     select
         string_agg(

@@ -60,6 +60,7 @@ _OCCURRENCES = "round(1 / (1.6449340668482264 * (1 - ts_rank(array[1, 1, 1, 1]::
 # Of two lexemes that no parser makes, joined by an `and` that is not met, the rank is 1e-20, which normalisation 2
 # divides by the number of words.
 _WORD_COUNT = "coalesce(round(1e-20 / nullif(ts_rank(array[1, 1, 1, 1]::real[], {0}, $t$= & ==$t$::tsquery, 2), 0)), 0)"
+_PIECES = "(length({0}) - length(replace({0}, {1}, $t$$t$))) / length({1})"
 _DEMANDED = (
     "({0}.required is null or {1} @@ {0}.required) and ({0}.present is null or {2} ~* all ({0}.present)) "
     "and ({0}.absent is null or not {2} ~* {0}.absent[1])"
@@ -81,6 +82,8 @@ EXPRESSIONS = {
     "occurrences": _OCCURRENCES,
     # @word_count(tsvector)@
     "word_count": _WORD_COUNT,
+    # @pieces(text, piece)@: how often a text holds a piece of text.
+    "pieces": _PIECES,
     # @demanded(_lexical_plan, tsvector, content)@: holds what a query demands, and nothing of what it excludes.
     "demanded": _DEMANDED,
     # @filtered(_filter, row of memories)@: is of the kinds, sources and times that are asked for.

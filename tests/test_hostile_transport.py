@@ -13,7 +13,7 @@ import pytest
 
 from fixtures.sidecars import Sidecar
 from hostile import Watch
-from http_sidecar import address, ask, raw
+from http_sidecar import Answer, address, ask, raw
 
 pytestmark = pytest.mark.servers("any")
 GOOD = b'{"namespaces":["workspace:a"]}'
@@ -250,12 +250,13 @@ def test_an_answer_of_50_mb_is_a_clean_400_and_a_smaller_one_comes(shared_sideca
     watch.connection.execute(
         "select memory_plugin.commit_memory(%s, repeat('y', 1000000) || n) from generate_series(1, 50) as n", [name]
     )
-    for limit, status in ((50, 400), (5, 200)):
+
+    def listed(limit: int) -> Answer:
         with watch.quick():
-            answer = ask(shared_sidecar, "POST", "/v1/search", {"namespaces": [name], "limit": limit})
-        assert answer.status == status
-        assert (
-            "limit must be smaller" in answer.json["message"]
-            if status == 400
-            else len(answer.json["memories"]) == limit
-        )
+            return ask(shared_sidecar, "POST", "/v1/search", {"namespaces": [name], "limit": limit})
+
+    large, small = listed(50), listed(5)
+    assert large.status == 400
+    assert "limit must be smaller" in large.json["message"]
+    assert small.status == 200
+    assert len(small.json["memories"]) == 5

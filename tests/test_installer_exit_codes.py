@@ -18,6 +18,7 @@ from fixtures.installing import DATA, install, make_earlier_shape, make_vector, 
 from fixtures.server import Server, embedded_bin_dir
 from memory_plugin.installer import api
 from memory_plugin.installer.connect import connection_error
+from memory_plugin.installer.errors import InstallError
 
 EMBEDDED_18 = pytest.mark.servers("embedded18")  # extension_control_path came with 18
 ANY = pytest.mark.servers("any")
@@ -176,6 +177,11 @@ def test_10_a_connection_limit_below_what_an_install_needs_is_named(
 ANSWER = 'connection failed: connection to server at "10.0.0.7", port 5432 failed: '
 
 
+def refused_with(said: str) -> InstallError:
+    """Return what a connection comes to whose attempt ended with these words."""
+    return connection_error(psycopg.OperationalError(f"{ANSWER}{said}"), settings_for("postgresql://app@10.0.0.7/app"))
+
+
 @pytest.mark.parametrize(
     "said",
     [
@@ -189,7 +195,7 @@ ANSWER = 'connection failed: connection to server at "10.0.0.7", port 5432 faile
     ],
 )
 def test_10_what_the_server_says_in_other_words_may_pass(said: str) -> None:
-    error = connection_error(psycopg.OperationalError(f"{ANSWER}{said}"), settings_for("postgresql://app@10.0.0.7/app"))
+    error = refused_with(said)
     assert error.exit_code == 10
     assert error.message.startswith("The server answers and takes no connection: connection to server at")
     assert said.split(":  ")[1] in error.message
@@ -198,7 +204,7 @@ def test_10_what_the_server_says_in_other_words_may_pass(said: str) -> None:
 
 def test_10_what_may_pass_in_another_language_may_be_a_refused_login_too() -> None:
     said = "FATAL:  Passwort-Authentifizierung für Benutzer »app« fehlgeschlagen"
-    error = connection_error(psycopg.OperationalError(f"{ANSWER}{said}"), settings_for("postgresql://app@10.0.0.7/app"))
+    error = refused_with(said)
     assert error.exit_code == 10
     assert "check user, password and database" in error.hint
 
@@ -213,13 +219,13 @@ def test_10_what_may_pass_in_another_language_may_be_a_refused_login_too() -> No
     ],
 )
 def test_11_only_what_is_known_to_be_a_refusal_is_one(said: str) -> None:
-    error = connection_error(psycopg.OperationalError(f"{ANSWER}{said}"), settings_for("postgresql://app@10.0.0.7/app"))
+    error = refused_with(said)
     assert error.exit_code == 11
 
 
 @pytest.mark.parametrize("said", ["Connection refused\n\tIs the server running on that host?", "timeout expired"])
 def test_10_what_libpq_says_by_itself_is_no_answer(said: str) -> None:
-    error = connection_error(psycopg.OperationalError(f"{ANSWER}{said}"), settings_for("postgresql://app@10.0.0.7/app"))
+    error = refused_with(said)
     assert error.exit_code == 10
     assert error.message.startswith("No Postgres server answers")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -261,10 +262,12 @@ def test_embeddings_that_count_words_are_found_as_comparing_finds_them(empty_dat
         store = Store(connection, dimensions)
         store.run("insert into memory_plugin.memory_namespaces (name, kind) values (%(n)s, 'org')", n=MANY)
         with store.bulk(), connection.cursor() as cursor:
-            into = "memory_plugin.memory_records (namespace, content, kind, source, embedding)"
+            into = "memory_plugin.memory_records (namespace, id, content, kind, source, embedding)"
             with cursor.copy(f"copy {into} from stdin".encode()) as copy:
                 for number, row in enumerate(rows):
-                    copy.write_row((MANY, f"memory {number}", "fact", "agent", str(row.tolist())))
+                    copy.write_row(
+                        (MANY, uuid.UUID(int=number * 7919), f"memory {number}", "fact", "agent", str(row.tolist()))
+                    )
         shares = []
         for words in (1, 2, 4, 8, 40, 300):
             for _ in range(8):

@@ -139,7 +139,7 @@ begin
         union all
         select
             t.namespace, t.id, u.weight,
-            (length(t.letters) - length(replace(t.letters, u.gram, ''))) / length(u.gram), length(t.letters)
+            @pieces(t.letters, u.gram)@, length(t.letters)
         from texts as t inner join grams as u on strpos(t.letters, u.gram) > 0
     ),
 
@@ -233,3 +233,16 @@ comment on function memory_plugin._fuse(
     'brought to 0 to 1, plus p_neighbour_weight of the scores of the memories committed around it, brought to 0 to 1 '
     'again. p_lexical_whole, p_semantic_whole: what is not in that list has no score in that arm, and none is looked '
     'for.';
+
+create or replace function memory_plugin._weight(p_weight double precision)
+returns double precision
+language plpgsql immutable strict parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+begin
+    return case when p_weight > 0 then greatest(p_weight, 1e-300) else 0 end;
+end
+$function$;
+
+comment on function memory_plugin._weight(double precision) is
+    'A weight, the least above 0 being 1e-300: below that its product with a score may be no number any more.';

@@ -61,12 +61,12 @@ declare
     -- Scripts without spaces between words: Thai, Lao, Burmese, Khmer, kana, Han, Hangul.
     v_run constant text :=
         e'[\\u0e00-\\u0eff\\u1000-\\u109f\\u1780-\\u17ff\\u3040-\\u30ff\\u3400-\\u4dbf\\u4e00-\\u9fff\\uac00-\\ud7af\\uf900-\\ufaff]+';
+    v_read constant text := left(p_query, _lexical_reads());
     -- A question is short; of a pasted page the beginning is asked, without a last word that is cut off.
     v_text text := translate(
         case
-            when char_length(p_query) <= _lexical_reads() then p_query
-            when left(p_query, _lexical_reads()) ~ (v_run || '$') then left(p_query, _lexical_reads())
-            else regexp_replace(left(p_query, _lexical_reads()), e'(\\s)\\S{0,100}$', e'\\1')
+            when v_read = p_query or v_read ~ (v_run || '$') then v_read
+            else regexp_replace(v_read, e'(\\s)\\S{0,100}$', e'\\1')
         end,
         '“”„«»', '""""""'
     );
@@ -76,6 +76,7 @@ declare
     v_phrases text[];
     v_absent text[];
     v_phrase text;
+    v_pattern text;
     v_tsquery tsquery;
     v_spaced boolean :=
         octet_length(v_text) = char_length(v_text) or getdatabaseencoding() <> 'UTF8' or v_text !~ v_run;
@@ -143,12 +144,9 @@ begin
         if coalesce(numnode(v_tsquery), 0) = 0 then
             if _trim(v_around) = '' then
                 -- Each is a look through every text, and nobody means so many.
-                if cardinality(v_plan.present) >= _lexical_present()
-                    or _lexical_pattern(lower(v_phrase), v_run) = any (v_plan.present)
-                then
-                    continue;
-                end if;
-                v_plan.present := v_plan.present || _lexical_pattern(lower(v_phrase), v_run);
+                v_pattern := _lexical_pattern(lower(v_phrase), v_run);
+                continue when cardinality(v_plan.present) >= _lexical_present() or v_pattern = any (v_plan.present);
+                v_plan.present := v_plan.present || v_pattern;
             elsif not lower(v_phrase) = any (v_plan.grams) then
                 v_plan.grams := v_plan.grams || lower(v_phrase);
             end if;

@@ -85,7 +85,7 @@ begin
         union all
         select
             d.namespace, d.id, d.created_at, d.wanted, d.words, cardinality(v_terms) + u.place,
-            (length(d.c) - length(replace(d.c, u.gram, ''))) / length(u.gram)
+            @pieces(d.c, u.gram)@
         from unnest(v_grams) with ordinality as u (gram, place)
         inner join docs as d on strpos(d.c, u.gram) > 0
     ),

@@ -56,16 +56,9 @@ begin
         p_namespaces, v_limit, v_filter, p_min_score, p_half_life, p_lexical_weight, p_semantic_weight, v_offset,
         p_diversity, p_neighbour_weight
     );
-    -- Below 1e-300 the product with a score may be no number any more.
-    if p_lexical_weight < 1e-300 then
-        p_lexical_weight := case when p_lexical_weight > 0 then 1e-300 else 0 end;
-    end if;
-    if p_semantic_weight < 1e-300 then
-        p_semantic_weight := case when p_semantic_weight > 0 then 1e-300 else 0 end;
-    end if;
-    if p_neighbour_weight < 1e-300 then
-        p_neighbour_weight := case when p_neighbour_weight > 0 then 1e-300 else 0 end;
-    end if;
+    p_lexical_weight := _weight(p_lexical_weight);
+    p_semantic_weight := _weight(p_semantic_weight);
+    p_neighbour_weight := _weight(p_neighbour_weight);
     v_neighbour_weight := coalesce(p_neighbour_weight, 0);
     v_live := _live_namespaces(p_namespaces);
 

@@ -64,6 +64,8 @@ declare
     v_worst double precision := 0;
     v_most double precision;
     v_again boolean := false;
+    -- False: the sketches tell nothing, or too little.
+    v_tell boolean := true;
     v_last double precision;
 begin
     select q.eight, q.four, q.two, q.one into v_eight, v_four, v_two, v_one
@@ -109,9 +111,8 @@ begin
         end if;
         if v_again and v_count = v_take then
             -- To fetch so many one by one takes longer than to look at all.
-            select c.nearest, c.exact into nearest, exact
-            from _semantic_compare(p_namespaces, p_unit, p_filter, p_limit) as c;
-            return;
+            v_tell := false;
+            exit;
         end if;
         v_at := 0;
         loop
@@ -181,18 +182,19 @@ begin
         exact := v_at = v_count and v_count < v_take and v_cut = 'infinity' and not v_again;
         v_seen := case when v_count < v_take then v_cut else v_apart[v_count] end;
         exit when not v_again and (v_seen = 'infinity' or v_far < v_seen) or v_again and v_far <= v_most;
-        if v_again or v_far = 'infinity' then
-            -- The sketches tell nothing, or too little.
-            select c.nearest, c.exact into nearest, exact
-            from _semantic_compare(p_namespaces, p_unit, p_filter, p_limit) as c;
-            return;
-        end if;
+        v_tell := not v_again and v_far < 'infinity';
+        exit when not v_tell;
         -- Behind those taken there may be more that are not too far.
         v_done := v_count;
         v_take := greatest(p_rows / 4, v_take);
         v_cut := 'infinity';
         v_again := true;
     end loop;
+    if not v_tell then
+        select c.nearest, c.exact into nearest, exact
+        from _semantic_compare(p_namespaces, p_unit, p_filter, p_limit) as c;
+        return;
+    end if;
     nearest := (
         select coalesce(array_agg(c), '{}')
         from unnest(nearest) as c

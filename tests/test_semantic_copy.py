@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from random import Random
 
 import psycopg
 import pytest
@@ -36,15 +37,16 @@ def test_without_room_for_a_tail_rows_are_compared_by_sketches_however_many(empt
     with psycopg.connect(empty_database, autocommit=True, prepare_threshold=None) as connection:
         store = Store(connection, 4000)
         connection.execute("insert into memory_plugin.memory_namespaces (name, kind) values (%s, 'org')", [LARGE])
-        # Of ones to the place of its number, and zeros behind it.
+        chance = Random(4000)
+        numbers = [chance.random() - 0.5 for _ in range(8000)]
+        # Each 4000 of those numbers, from the place of its own number on.
         connection.execute(
             "insert into memory_plugin.memory_records (namespace, content, kind, source, embedding) "
-            "select %s, 'memory ' || i, 'fact', 'user', "
-            "(array_fill(1::real, array[i]) || array_fill(0::real, array[4000 - i]))::real[] "
-            "from (select 1 + mod(n, 3999) as i from generate_series(1, 20050) as n) as numbered",
-            [LARGE],
+            "select %s, 'memory ' || i, 'fact', 'user', a.numbers[i:i + 3999] from (select %s::real[] as numbers) as a "
+            "cross join (select 1 + mod(n, 3999) as i from generate_series(1, 20050) as n) as numbered",
+            [LARGE, numbers],
         )
-        asked = str([1] * 2000 + [0] * 2000)
+        asked = str(numbers[1999:5999])
         assert store.answer([LARGE], asked, 5) | {"took_ms": 0} == {
             "mode": "semantic",
             "exact": False,

@@ -60,7 +60,14 @@ _OCCURRENCES = "round(1 / (1.6449340668482264 * (1 - ts_rank(array[1, 1, 1, 1]::
 # Of two lexemes that no parser makes, joined by an `and` that is not met, the rank is 1e-20, which normalisation 2
 # divides by the number of words.
 _WORD_COUNT = "coalesce(round(1e-20 / nullif(ts_rank(array[1, 1, 1, 1]::real[], {0}, $t$= & ==$t$::tsquery, 2), 0)), 0)"
-_PIECES = "(length({0}) - length(replace({0}, {1}, $t$$t$))) / length({1})"
+# An expression for whole words begins so; nothing else that is looked for does, as it has a letter.
+_WHOLE_WORDS = r"starts_with({0}, $t$\y$t$)"
+_HOLDS = f"case when {_WHOLE_WORDS.format('{1}')} then {{0}} ~ {{1}} else strpos({{0}}, {{1}}) > 0 end"
+# To count words takes longer than all else, and says nothing: they are those that stand everywhere.
+_PIECES = (
+    f"case when {_WHOLE_WORDS.format('{1}')} then 1 "
+    "else (length({0}) - length(replace({0}, {1}, $t$$t$))) / length({1}) end"
+)
 _DEMANDED = (
     "({0}.required is null or {1} @@ {0}.required) and ({0}.present is null or {2} ~* all ({0}.present)) "
     "and ({0}.absent is null or not {2} ~* {0}.absent[1])"
@@ -82,7 +89,11 @@ EXPRESSIONS = {
     "occurrences": _OCCURRENCES,
     # @word_count(tsvector)@
     "word_count": _WORD_COUNT,
-    # @pieces(text, piece)@: how often a text holds a piece of text.
+    # @whole_words(piece)@: whether a piece of a query is an expression for whole words.
+    "whole_words": _WHOLE_WORDS,
+    # @holds(text, piece)@: whether a text holds a piece of a query.
+    "holds": _HOLDS,
+    # @pieces(text, piece)@: how often a text that holds it holds a piece of a query.
     "pieces": _PIECES,
     # @demanded(_lexical_plan, tsvector, content)@: holds what a query demands, and nothing of what it excludes.
     "demanded": _DEMANDED,

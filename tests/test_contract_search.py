@@ -430,7 +430,7 @@ def test_equal_scores_come_in_a_stable_order(contract: Contract) -> None:
 def test_an_answer_that_would_be_too_large_asks_for_a_smaller_limit(contract: Contract) -> None:
     name = contract.name()
     for number in range(30):
-        assert contract.commit(name, f"{number} " + "lorem ipsum " * 75_000).status == 201
+        assert contract.commit(name, f"{number} lorem{' ' * 900_000}ipsum").status == 201
     for asked in ({}, {"query": "lorem"}, {"kinds": ["fact"]}):
         assert refused(contract.search([name], limit=100, **asked), "limit must be smaller", "25 MiB")
         assert len(contract.found([name], limit=20, **asked)) == 20
@@ -438,5 +438,5 @@ def test_an_answer_that_would_be_too_large_asks_for_a_smaller_limit(contract: Co
     assert contract.patch(name, {"expires_at": "2020-01-01T00:00:00Z"}).status == 200
     other = contract.name("b")
     for number in range(15):
-        assert contract.commit(other, f"{number} " + "lorem ipsum " * 75_000).status == 201
+        assert contract.commit(other, f"{number} lorem{' ' * 900_000}ipsum").status == 201
     assert len(contract.found([name, other, other], limit=100)) == 15

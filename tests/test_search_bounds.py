@@ -118,6 +118,14 @@ def test_a_long_question_without_spaces_is_asked_by_its_beginning(conn: psycopg.
         assert len(answer(conn, "custom:long", query=f"hello 東京で {page}{question}")[0]) == 3
 
 
+def test_of_many_stop_words_the_first_are_looked_for(conn: psycopg.Connection[Any]) -> None:
+    fill(conn, "custom:stop", 2, "(array['to be or not', 'but only of him'])[i]")
+    eight = "to be or not the and a in"
+    for query, exact in ((eight, True), (f"{eight} of him", False)):
+        found, told = answer(conn, "custom:stop", query=query)
+        assert (found, told["exact"]) == (["to be or not"], exact)
+
+
 def test_phrases_of_stop_words_are_demanded_once_each_and_not_without_end(conn: psycopg.Connection[Any]) -> None:
     fill(conn, "custom:stop", 3, "'to be or not to be ' || i")
     once = conn.execute(

@@ -195,6 +195,20 @@ def test_text_of_every_script_is_found(conn: psycopg.Connection[Any], content: s
     assert found(conn, "custom:scripts", query)[:1] == [content]
 
 
+def test_stop_words_alone_are_found_as_words(conn: psycopg.Connection[Any]) -> None:
+    texts = ["tomorrow into bed", "Who, me?", "as it is, to be", "not to a beach"]
+    write(conn, "custom:stop", texts)
+    assert found(conn, "custom:stop", "to be") == [texts[2], texts[3]]
+    assert found(conn, "custom:stop", "(who)") == [texts[1]]
+    assert set(found(conn, "custom:stop", "me?! it")) == {texts[1], texts[2]}
+    assert found(conn, "custom:stop", "?") == [texts[1]]
+    assert found(conn, "custom:stop", '"to be" beach')[:2] == [texts[3], texts[2]]
+    # Beside text without spaces, whose pieces are looked for in the same way.
+    write(conn, "custom:stop", ["苹果 into bed", "苹果 to be"])
+    assert found(conn, "custom:stop", '苹果 "to be"')[0] == "苹果 to be"
+    assert set(found(conn, "custom:stop", '苹果 "to be"')) == {"苹果 to be", "苹果 into bed", texts[2]}
+
+
 @pytest.mark.parametrize(
     "query",
     [

@@ -140,7 +140,7 @@ begin
         select
             t.namespace, t.id, u.weight,
             @pieces(t.letters, u.gram)@, length(t.letters)
-        from texts as t inner join grams as u on strpos(t.letters, u.gram) > 0
+        from texts as t inner join grams as u on @holds(t.letters, u.gram)@
     ),
 
     measured as materialized (

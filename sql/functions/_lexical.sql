@@ -21,6 +21,8 @@ declare
     v_most integer := 1000;
     -- A question has fewer; each costs a look through every text.
     c_grams constant integer := 32;
+    -- Of whole words that each is a search by an expression.
+    c_words constant integer := 8;
 begin
     exact := true;
     scored := 0;
@@ -29,7 +31,15 @@ begin
         return;
     end if;
     v_asked := cardinality(plan.terms) + cardinality(plan.grams);
-    plan.grams := plan.grams[:c_grams];
+    plan.grams := array(
+        select g.gram
+        from (
+            select u.gram, u.place, count(*) filter (where @whole_words(u.gram)@) over (order by u.place) as words
+            from unnest(plan.grams[:c_grams]) with ordinality as u (gram, place)
+        ) as g
+        where g.words <= c_words or not @whole_words(g.gram)@
+        order by g.place
+    );
     if cardinality(plan.terms) > 20 then
         -- Reading them all costs the same however many words are asked.
         v_most := 10000;

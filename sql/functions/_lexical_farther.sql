@@ -36,7 +36,7 @@ begin
                             * (1 - p_weighed.b + p_weighed.b * length(f.letters) / p_weighed.average_length)
                         ))))
                     from unnest(p_weighed.grams, p_weighed.weights[v_terms + 1:]) as u (gram, weight)
-                    cross join lateral (select @pieces(f.letters, u.gram)@ as n) as c
+                    cross join lateral (select @pieces(f.letters, u.gram)@ as n where @holds(f.letters, u.gram)@) as c
                 ), 0),
                 f.created_at
             from farther as f

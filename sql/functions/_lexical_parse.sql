@@ -26,6 +26,21 @@ comment on function memory_plugin._lexical_pattern(text, text) is
     'A regular expression that matches what contains the text, and no part of a longer word; p_unspaced matches '
     'characters of scripts where words have no ends.';
 
+create or replace function memory_plugin._lexical_piece(p_text text, p_unspaced text)
+returns text
+language plpgsql immutable strict parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+declare
+    v_pattern constant text := _lexical_pattern(p_text, p_unspaced);
+begin
+    return case when @whole_words(v_pattern)@ then v_pattern else p_text end;
+end
+$function$;
+
+comment on function memory_plugin._lexical_piece(text, text) is
+    'What is looked for in texts: of what begins with a word an expression for whole words, else the text itself.';
+
 create or replace function memory_plugin._lexical_reads()
 returns integer
 language plpgsql immutable parallel safe security invoker
@@ -130,10 +145,16 @@ begin
     select coalesce(array_agg(array_to_tsvector(array[t.term])::text::tsquery), '{}') into v_plan.terms
     from unnest(tsvector_to_array(to_tsvector('@text_search_config@', v_words))) as t (term);
     if p_alone and v_plan.terms = '{}' and v_plan.grams is null then
-        -- Stop words and symbols only: as they stand.
-        select array_agg(distinct w.word) into v_plan.grams
-        from regexp_split_to_table(lower(v_words), e'[\\s"]+') as w (word)
-        where w.word <> '';
+        -- Stop words and symbols only: as they stand, words without the marks around them.
+        select array_agg(_lexical_piece(w.piece, v_run) order by w.first) into v_plan.grams
+        from (
+            select
+                coalesce(nullif(regexp_replace(s.piece, '^[^[:alnum:]]+|[^[:alnum:]]+$', '', 'g'), ''), s.piece) as piece,
+                min(s.place) as first
+            from regexp_split_to_table(lower(v_words), e'[\\s"]+') with ordinality as s (piece, place)
+            where s.piece <> ''
+            group by 1
+        ) as w;
     end if;
     v_plan.grams := coalesce(v_plan.grams, '{}');
 
@@ -147,8 +168,10 @@ begin
                 v_pattern := _lexical_pattern(lower(v_phrase), v_run);
                 continue when cardinality(v_plan.present) >= _lexical_present() or v_pattern = any (v_plan.present);
                 v_plan.present := v_plan.present || v_pattern;
-            elsif not lower(v_phrase) = any (v_plan.grams) then
-                v_plan.grams := v_plan.grams || lower(v_phrase);
+            else
+                v_pattern := _lexical_piece(lower(v_phrase), v_run);
+                continue when v_pattern = any (v_plan.grams);
+                v_plan.grams := v_plan.grams || v_pattern;
             end if;
         elsif _trim(v_around) = '' then
             -- Nothing but phrases: they must occur. Beside other words a phrase is one more thing to be found.
@@ -168,6 +191,6 @@ comment on function memory_plugin._lexical_parse(text, boolean) is
 
 comment on type memory_plugin._lexical_plan is
     'What a search by words looks for. terms: words and phrases, each a tsquery. grams: pieces of text, in small '
-    'letters. weights: their inverse document frequencies, of terms first. required: what must and must not match, as '
-    'far as words say it; present: regular expressions, whatever the case, for text that must occur; absent: one for '
-    'text that must not. average_length, k1, b: of BM25.';
+    'letters, or expressions for whole words. weights: their inverse document frequencies, of terms first. required: '
+    'what must and must not match, as far as words say it; present: regular expressions, whatever the case, for text '
+    'that must occur; absent: one for text that must not. average_length, k1, b: of BM25.';

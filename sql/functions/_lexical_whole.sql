@@ -87,7 +87,7 @@ begin
             d.namespace, d.id, d.created_at, d.wanted, d.words, cardinality(v_terms) + u.place,
             @pieces(d.c, u.gram)@
         from unnest(v_grams) with ordinality as u (gram, place)
-        inner join docs as d on strpos(d.c, u.gram) > 0
+        inner join docs as d on @holds(d.c, u.gram)@
     ),
 
     weights as materialized (

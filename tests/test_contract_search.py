@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from typing import Any
 
 import pytest
 
@@ -352,6 +353,29 @@ def test_min_score_offset_and_explain(contract: Contract) -> None:
     ]
     assert {"lexical", "lexical_rank", "semantic", "semantic_rank"} <= set(explained)
     assert "explain" not in whole[0]
+
+
+def test_a_half_life_halves_the_score_of_a_memory_that_old(contract: Contract) -> None:
+    name = contract.name()
+    angles = {"near": 0.2, "across": math.pi / 2, "away": 2.5}
+    for content, angle in angles.items():
+        contract.commit(name, content, embedding=towards(angle))
+    asked = {"embedding": towards(0), "explain": True}
+
+    def scores(**more: Any) -> dict[str, tuple[float, float]]:
+        memories = contract.search([name], **asked, **more).body["memories"]
+        return {m["content"]: (m["score"], m["explain"].get("recency", 1)) for m in memories}
+
+    plain = scores()
+    # Without age nothing changes, so that min_score means the same.
+    assert {content: score for content, (score, _) in scores(recency_half_life=1e12).items()} == {
+        content: pytest.approx(score, abs=1e-6) for content, (score, _) in plain.items()
+    }
+    aged = scores(recency_half_life=1)
+    assert list(aged) == ["near", "across", "away"]
+    for content, (score, recency) in aged.items():
+        factor = recency if plain[content][0] > 0 else 2 - recency
+        assert score == pytest.approx(plain[content][0] * factor, abs=1e-6)
 
 
 def test_a_half_life_lifts_the_newer_of_two_equals_and_weights_turn_an_arm_off(contract: Contract) -> None:

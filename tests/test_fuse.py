@@ -31,7 +31,7 @@ from generate_series(0, 99) as i, (select array['apple', 'pear', 'plum', 'cherry
 FUSED = """
 with arms as (
     select
-        memory_plugin._lexical_candidates(array[%(n)s], %(q)s, %(f)s::memory_plugin._filter, 200, false) as l,
+        memory_plugin._lexical_candidates(array[%(n)s], %(q)s, %(f)s::memory_plugin._filter, 200, false, false) as l,
         memory_plugin._semantic_candidates(
             array[%(n)s], %(e)s::{vector}.vector, %(f)s::memory_plugin._filter, 200, false
         ) as s

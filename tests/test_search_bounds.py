@@ -129,7 +129,7 @@ def test_of_many_stop_words_the_first_are_looked_for(conn: psycopg.Connection[An
 def test_phrases_of_stop_words_are_demanded_once_each_and_not_without_end(conn: psycopg.Connection[Any]) -> None:
     fill(conn, "custom:stop", 3, "'to be or not to be ' || i")
     once = conn.execute(
-        "select (memory_plugin._lexical_parse(%s, true)).present", ['"to be" "To Be" ' * 300]
+        "select (memory_plugin._lexical_parse(%s, true, false)).present", ['"to be" "To Be" ' * 300]
     ).fetchone()
     assert once == (["\\yto be\\y"],)
     assert answer(conn, "custom:stop", query='"to be" "not to"')[1]["exact"] is True

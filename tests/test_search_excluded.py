@@ -140,7 +140,7 @@ def test_whatever_is_excluded_excludes_what_it_says_and_no_more(conn: Connection
 def test_a_page_of_exclusions_is_one_look_through_each_text(conn: Connection) -> None:
     query = "alpha " + " ".join(f"-東{chr(0x4E00 + place)}" for place in range(900))
     rows = conn.execute(
-        "select cardinality(absent), length(absent[1]) from memory_plugin._lexical_parse(%s, true)", [query]
+        "select cardinality(absent), length(absent[1]) from memory_plugin._lexical_parse(%s, true, false)", [query]
     )
     assert rows.fetchone() == (1, 900 * 3 - 1)
     fill(conn, NAME, 900, "'alpha note ' || i || ' 東' || chr(x'4e00'::integer + i + 449)")

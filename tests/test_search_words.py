@@ -6,6 +6,7 @@ import collections
 import itertools
 import math
 import random
+import unicodedata
 from typing import Any
 
 import psycopg
@@ -97,7 +98,7 @@ def test_ten_thousand_memories_rank_as_bm25_ranks_them(conn: psycopg.Connection[
         query = " ".join(rng.sample(WORDS if turn % 2 else WORDS[:12], 5))
         answer = conn.execute(
             "select (c.candidates[1:10])::text[], c.exact from memory_plugin._lexical_candidates("
-            "array['custom:large'], %s, null, 10, true) as c",
+            "array['custom:large'], %s, null, 10, true, false) as c",
             [query],
         ).fetchone()
         assert answer is not None
@@ -155,6 +156,9 @@ def test_a_minus_before_a_word_or_a_phrase_excludes(conn: psycopg.Connection[Any
     assert set(found(conn, "custom:minus", 'apple -"green apple"')) == {"apple pie", "apple juice", "well-known apple"}
     assert found(conn, "custom:minus", "-juice") == []
     assert len(found(conn, "custom:minus", "apple - juice")) == 4
+    write(conn, "custom:signs", ["apple 🚀", "apple ?!", "apple"])
+    assert set(found(conn, "custom:signs", "apple -🚀")) == {"apple ?!", "apple"}
+    assert len(found(conn, "custom:signs", "apple -?!")) == 3
     assert found(conn, "custom:minus", "well-known")[0] == "well-known apple"
     # A minus takes away the word it stands before, and no letters of another.
     assert set(found(conn, "custom:minus", "well-known -known")) == set()
@@ -193,6 +197,54 @@ def test_what_is_excluded_is_not_found_by_its_embedding_either(conn: psycopg.Con
 def test_text_of_every_script_is_found(conn: psycopg.Connection[Any], content: str, query: str) -> None:
     write(conn, "custom:scripts", ["entirely different words", content, "unrelated"])
     assert found(conn, "custom:scripts", query)[:1] == [content]
+
+
+@pytest.mark.parametrize(
+    ("content", "queries"),
+    [
+        ("see src/app/server.py line 10", ("server.py", "app/server.py", "Server", "where is server.py")),
+        ("the code is at https://github.com/acme/widgets", ("acme", "widgets", "github")),
+        ("mail ada@example.com about it", ("ada", "example.com", '"example.com"')),
+        ("ticket JIRA-1234 is closed", ("1234",)),
+        ("version v1.2.3 shipped", ("v1.2",)),
+        ("C:\\tools\\yarn.exe runs", ("yarn",)),
+    ],
+)
+def test_a_part_of_a_longer_word_is_found_where_no_word_is(
+    conn: psycopg.Connection[Any], content: str, queries: tuple[str, ...]
+) -> None:
+    write(
+        conn,
+        "custom:parts",
+        [
+            "it is there, where we are",
+            "observer.pyc acmeball wagithub 11234 yarnball adamant 1.2.34",
+            content,
+            "unrelated",
+        ],
+    )
+    for query in queries:
+        assert found(conn, "custom:parts", query) == [content]
+    assert found(conn, "custom:parts", "nowhere") == []
+    assert found(conn, "custom:parts", f"{queries[0]} -unrelated") == [content]
+    assert found(conn, "custom:parts", f"{queries[0]} -line -code -mail -ticket -shipped -runs") == []
+
+
+def test_a_part_of_a_longer_word_is_not_looked_for_where_a_word_is_found(conn: psycopg.Connection[Any]) -> None:
+    write(conn, "custom:parts", ["see src/app/server.py line 10", "the server is up"])
+    assert found(conn, "custom:parts", "server") == ["the server is up"]
+    assert found(conn, "custom:parts", "server.py") == ["see src/app/server.py line 10"]
+
+
+def test_accents_are_found_however_the_query_writes_them(conn: psycopg.Connection[Any]) -> None:
+    texts = ["Zoë flew to São Paulo", "서울에서 사과를 샀습니다", "nothing of it"]
+    write(conn, "custom:accents", texts)
+    for query, content in (("Zoë", texts[0]), ("São", texts[0]), ("사과", texts[1])):
+        assert found(conn, "custom:accents", query) == [content]
+        assert found(conn, "custom:accents", unicodedata.normalize("NFD", query)) == [content]
+    apart = unicodedata.normalize("NFD", "Ève and Chloé")
+    write(conn, "custom:apart", [apart, "nothing of it"])
+    assert found(conn, "custom:apart", unicodedata.normalize("NFD", "Chloé")) == [apart]
 
 
 def test_stop_words_alone_are_found_as_words(conn: psycopg.Connection[Any]) -> None:

@@ -120,7 +120,8 @@ begin
     ),
 
     grams as materialized (
-        select u.gram, u.weight from unnest(p_plan.grams, p_plan.weights[v_terms + 1:]) as u (gram, weight)
+        select u.gram, @plain(u.gram)@ as plain, u.weight
+        from unnest(p_plan.grams, p_plan.weights[v_terms + 1:]) as u (gram, weight)
     ),
 
     -- What only one arm found has a true score in the other too.
@@ -140,7 +141,7 @@ begin
         select
             t.namespace, t.id, u.weight,
             @pieces(t.letters, u.gram)@, length(t.letters)
-        from texts as t inner join grams as u on @holds(t.letters, u.gram)@
+        from texts as t inner join grams as u on @holds(t.letters, u.gram, u.plain)@
     ),
 
     measured as materialized (

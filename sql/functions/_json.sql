@@ -32,7 +32,7 @@ $function$;
 
 comment on function memory_plugin._json_text(text, json) is 'A string member, or MP001.';
 
-create or replace function memory_plugin._json_texts(p_field text, p_value json)
+create or replace function memory_plugin._json_texts(p_field text, p_value json, p_or text default '')
 returns text[]
 language plpgsql immutable strict parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
@@ -52,11 +52,12 @@ begin
             return coalesce(v_texts, '{}');
         end if;
     end if;
-    raise exception using errcode = 'MP001', message = format('%s must be an array of strings', p_field);
+    raise exception using errcode = 'MP001', message = format('%s must be %san array of strings', p_field, p_or);
 end
 $function$;
 
-comment on function memory_plugin._json_texts(text, json) is 'A member that is an array of strings, or MP001.';
+comment on function memory_plugin._json_texts(text, json, text) is
+    'A member that is an array of strings, or MP001, which says p_or first.';
 
 create or replace function memory_plugin._json_boolean(p_field text, p_value json)
 returns boolean

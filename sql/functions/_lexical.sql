@@ -4,6 +4,7 @@ create or replace function memory_plugin._lexical_candidates(
     p_filter memory_plugin._filter,
     p_limit integer,
     p_alone boolean,
+    p_whole boolean,
     out candidates memory_plugin._candidate[],
     out scored bigint,
     out exact boolean,
@@ -26,7 +27,7 @@ declare
 begin
     exact := true;
     scored := 0;
-    plan := _lexical_parse(p_query, p_alone);
+    plan := _lexical_parse(p_query, p_alone, p_whole);
     if plan.terms = '{}' and plan.grams = '{}' then
         return;
     end if;
@@ -76,9 +77,21 @@ begin
         scored := scored + v_farther.scored;
     end if;
     plan := v_found.plan;
+    if p_alone and not p_whole and coalesce(candidates, '{}') = '{}' then
+        -- A part of a path, an address or a number is no word to the parser.
+        v_found := _lexical_candidates(p_namespaces, p_query, p_filter, p_limit, true, true);
+        candidates := v_found.candidates;
+        scored := scored + v_found.scored;
+        exact := exact and v_found.exact;
+        plan := v_found.plan;
+    end if;
 end
 $function$;
 
-comment on function memory_plugin._lexical_candidates(text[], text, memory_plugin._filter, integer, boolean) is
+comment on function memory_plugin._lexical_candidates(
+    text[], text, memory_plugin._filter, integer, boolean, boolean
+) is
     'The p_limit best memories for the words of a query by BM25, best first. exact: no better one exists. scored: rows '
-    'looked at. plan: the words and their weights (idf). p_alone: no embedding is asked for, so even stop words are.';
+    'looked at. plan: the words and their weights (idf). p_alone: no embedding is asked for, so even stop words are, '
+    'and where no word is found, parts of longer ones. p_whole: words are looked for as they stand, whatever the index '
+    'has.';

@@ -35,8 +35,13 @@ begin
                             p_weighed.k1
                             * (1 - p_weighed.b + p_weighed.b * length(f.letters) / p_weighed.average_length)
                         ))))
-                    from unnest(p_weighed.grams, p_weighed.weights[v_terms + 1:]) as u (gram, weight)
-                    cross join lateral (select @pieces(f.letters, u.gram)@ as n where @holds(f.letters, u.gram)@) as c
+                    from (
+                        select a.gram, @plain(a.gram)@ as plain, a.weight
+                        from unnest(p_weighed.grams, p_weighed.weights[v_terms + 1:]) as a (gram, weight)
+                    ) as u
+                    cross join lateral (
+                        select @pieces(f.letters, u.gram)@ as n where @holds(f.letters, u.gram, u.plain)@
+                    ) as c
                 ), 0),
                 f.created_at
             from farther as f

@@ -66,7 +66,7 @@ $function$;
 comment on function memory_plugin._lexical_present() is
     'How many phrases of stop words a query may demand; of more, the first are.';
 
-create or replace function memory_plugin._lexical_parse(p_query text, p_alone boolean)
+create or replace function memory_plugin._lexical_parse(p_query text, p_alone boolean, p_whole boolean)
 returns memory_plugin._lexical_plan
 language plpgsql stable parallel safe security invoker
 set search_path = pg_catalog, memory_plugin, pg_temp
@@ -76,6 +76,8 @@ declare
     -- Scripts without spaces between words: Thai, Lao, Burmese, Khmer, kana, Han, Hangul.
     v_run constant text :=
         e'[\\u0e00-\\u0eff\\u1000-\\u109f\\u1780-\\u17ff\\u3040-\\u30ff\\u3400-\\u4dbf\\u4e00-\\u9fff\\uac00-\\ud7af\\uf900-\\ufaff]+';
+    -- What a minus excludes begins with no digit and no mark, but it may be a sign of another kind.
+    c_word constant text := e'[^\\s\\d!-/:-@[\\]^_`{-~\\\\][^\\s"]*';
     v_read constant text := left(p_query, _lexical_reads());
     -- A question is short; of a pasted page the beginning is asked, without a last word that is cut off.
     v_text text := translate(
@@ -102,12 +104,12 @@ begin
 
     if v_text ~ '["-]' then
         -- What is excluded goes; a phrase stays, whatever stands in it.
-        v_words := regexp_replace(v_text, e'("[^"]+")|(^|\\s)-(?:"[^"]+"|[^\\s\\d"[:punct:]][^\\s"]*)', e'\\1\\2 ', 'g');
+        v_words := regexp_replace(v_text, '("[^"]+")|(^|\s)-(?:"[^"]+"|' || c_word || ')', e'\\1\\2 ', 'g');
         v_around := regexp_replace(v_words, '"[^"]+"', ' ', 'g');
         -- A minus counts only before a word or a phrase: well-known, -5 and a dash between spaces exclude nothing.
         for v_part in
             select m.part from regexp_matches(
-                v_text, e'(?:(?:^|\\s)(-))?(?:"([^"]+)"|(?<=\\s-|^-)([^\\s\\d"[:punct:]][^\\s"]*))', 'g'
+                v_text, '(?:(?:^|\s)(-))?(?:"([^"]+)"|(?<=\s-|^-)(' || c_word || '))', 'g'
             ) as m (part)
         loop
             v_phrase := coalesce(v_part[2], v_part[3]);
@@ -130,6 +132,13 @@ begin
         v_plan.absent := case when v_absent is not null then array[array_to_string(v_absent, '|')] end;
     end if;
 
+    if octet_length(v_words) > char_length(v_words) and getdatabaseencoding() = 'UTF8'
+        and v_words is not nfc normalized
+    then
+        -- Accents that stand behind their letters are asked in one with them too, as most texts have them.
+        v_words := v_words || ' ' || normalize(v_words, nfc);
+        v_spaced := v_spaced and v_words !~ v_run;
+    end if;
     if not v_spaced then
         -- Two neighbouring characters stand for a word.
         select array_agg(g.gram order by g.first) into v_plan.grams
@@ -143,9 +152,10 @@ begin
     end if;
     -- The text of a tsvector quotes a lexeme as a tsquery reads it.
     select coalesce(array_agg(array_to_tsvector(array[t.term])::text::tsquery), '{}') into v_plan.terms
-    from unnest(tsvector_to_array(to_tsvector('@text_search_config@', v_words))) as t (term);
+    from unnest(tsvector_to_array(to_tsvector('@text_search_config@', v_words))) as t (term)
+    where not p_whole;
     if p_alone and v_plan.terms = '{}' and v_plan.grams is null then
-        -- Stop words and symbols only: as they stand, words without the marks around them.
+        -- As they stand, words without the marks around them; stop words where there is nothing else.
         select array_agg(_lexical_piece(w.piece, v_run) order by w.first) into v_plan.grams
         from (
             select
@@ -154,7 +164,8 @@ begin
             from regexp_split_to_table(lower(v_words), e'[\\s"]+') with ordinality as s (piece, place)
             where s.piece <> ''
             group by 1
-        ) as w;
+        ) as w
+        where not p_whole or to_tsvector('@text_search_config@', w.piece) <> '';
     end if;
     v_plan.grams := coalesce(v_plan.grams, '{}');
 
@@ -162,7 +173,7 @@ begin
         v_tsquery := case
             when v_spaced or v_phrase !~ v_run then phraseto_tsquery('@text_search_config@', v_phrase)
         end;
-        if coalesce(numnode(v_tsquery), 0) = 0 then
+        if coalesce(numnode(v_tsquery), 0) = 0 or p_whole then
             if _trim(v_around) = '' then
                 -- Each is a look through every text, and nobody means so many.
                 v_pattern := _lexical_pattern(lower(v_phrase), v_run);
@@ -184,10 +195,11 @@ begin
 end
 $function$;
 
-comment on function memory_plugin._lexical_parse(text, boolean) is
+comment on function memory_plugin._lexical_parse(text, boolean, boolean) is
     'What a query asks: its words, any of which may match; "a phrase", which counts as one more word, and must occur '
     'where nothing else is asked; -word and -"a phrase", which must not occur. Scripts written without spaces are '
-    'asked by pairs of neighbouring characters. p_alone: a query of stop words asks for them as they stand.';
+    'asked by pairs of neighbouring characters. p_alone: a query of stop words asks for them as they stand; p_whole: '
+    'so does every query.';
 
 comment on type memory_plugin._lexical_plan is
     'What a search by words looks for. terms: words and phrases, each a tsquery. grams: pieces of text, in small '

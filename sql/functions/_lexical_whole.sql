@@ -15,8 +15,11 @@ declare
     v_grams text[] := p_plan.grams;
     v_in_text boolean := p_plan.grams <> '{}';
     v_in_words boolean := p_plan.terms <> '{}' or p_plan.required is not null;
-    -- Pieces of text have no index: many memories are asked for them newest first, up to a bound.
-    v_most integer := case when p_plan.grams <> '{}' then _lexical_each(p_namespaces, 20000) end;
+    -- Pieces of text have no index: many memories are asked for them newest first, up to a bound, the fewer the more
+    -- there is to look for in each.
+    v_most integer := case when p_plan.grams <> '{}' then _lexical_each(
+        p_namespaces, 20000 * 16 / greatest(16, cardinality(p_plan.grams) + cardinality(p_plan.terms))
+    ) end;
     v_longest bigint;
     v_k1 double precision := p_plan.k1;
     v_b double precision := p_plan.b;
@@ -86,8 +89,11 @@ begin
         select
             d.namespace, d.id, d.created_at, d.wanted, d.words, cardinality(v_terms) + u.place,
             @pieces(d.c, u.gram)@
-        from unnest(v_grams) with ordinality as u (gram, place)
-        inner join docs as d on @holds(d.c, u.gram)@
+        from (
+            select a.gram, @plain(a.gram)@ as plain, a.place from unnest(v_grams) with ordinality as a (gram, place)
+            offset 0
+        ) as u
+        inner join docs as d on @holds(d.c, u.gram, u.plain)@
     ),
 
     weights as materialized (
@@ -142,5 +148,5 @@ comment on function memory_plugin._lexical_whole(
     text[], memory_plugin._lexical_plan, memory_plugin._filter, integer
 ) is
     'The best memories for a lexical plan by reading those of the namespaces; for pieces of text the newest 20,000 at '
-    'most, and where a condition is given the newest 20,000 that meet it, among the newest 200,000. exact: all were '
-    'read. plan: with the weights found.';
+    'most, or fewer where more than 16 words and pieces are asked, and where a condition is given as many that meet '
+    'it, among the newest 200,000. exact: all were read. plan: with the weights found.';

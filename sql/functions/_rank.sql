@@ -1,6 +1,5 @@
 create or replace function memory_plugin._rank(
     p_rows memory_plugin._scored[],
-    p_mode text,
     p_limit integer,
     p_offset integer,
     p_min_score double precision,
@@ -37,9 +36,8 @@ begin
     page as (
         select
             a.*,
-            coalesce(
-                a.recency * case when p_mode = 'semantic' then (1 + a.score) / 2 else a.score end, a.score
-            ) as final
+            -- What is less than nothing gets less with age.
+            coalesce(a.score * case when a.score < 0 then 2 - a.recency else a.recency end, a.score) as final
         from aged as a
     ),
 
@@ -70,7 +68,7 @@ end
 $function$;
 
 comment on function memory_plugin._rank(
-    memory_plugin._scored[], text, integer, integer, double precision, double precision, boolean
+    memory_plugin._scored[], integer, integer, double precision, double precision, boolean
 ) is
     'Weigh what was found by age where asked, and fetch one page of memories, best first. A half-life multiplies the '
-    'score by 2^(-age / half-life).';
+    'score by 2^(-age / half-life), one below 0 by what is left to 2.';

@@ -100,3 +100,13 @@ drop function if exists memory_plugin._fuse(
 );
 
 drop function if exists memory_plugin._check_answer(bigint);
+
+drop function if exists memory_plugin._lexical_parse(text, boolean);
+
+drop function if exists memory_plugin._lexical_candidates(text[], text, memory_plugin._filter, integer, boolean);
+
+drop function if exists memory_plugin._rank(
+    memory_plugin._scored[], text, integer, integer, double precision, double precision, boolean
+);
+
+drop function if exists memory_plugin._json_texts(text, json);

@@ -113,18 +113,18 @@ begin
     v_fused := v_answer.mode = 'hybrid' or v_neighbour_weight > 0;
     -- Beside the other arm or its neighbours, or weighed by age, a memory may rise above those that one arm alone ranks
     -- higher. The same pool for the pages that people turn, since a score depends on it: no memory is on two of them,
-    -- and none on none.
+    -- and none on none. The last has as many as the last page ends at.
     v_pool := case
         when not v_fused and p_half_life is null then v_limit + v_offset
         when v_limit + v_offset <= 100 then 200
         when v_limit + v_offset <= 1000 then 2000
-        else 20200
+        else 10100
     end;
     if v_diverse then
         v_pool := greatest(v_pool, c_diverse);
     end if;
     if v_answer.mode in ('lexical', 'hybrid') then
-        v_lexical := _lexical_candidates(v_live, v_query, v_filter, v_pool, v_answer.mode = 'lexical');
+        v_lexical := _lexical_candidates(v_live, v_query, v_filter, v_pool, v_answer.mode = 'lexical', false);
         v_plan := v_lexical.plan;
         v_by_words := v_lexical.candidates;
         v_answer.candidates := v_answer.candidates + v_lexical.scored;
@@ -134,7 +134,7 @@ begin
     end if;
     if v_answer.mode = 'semantic' and char_length(v_query) > 1 then
         -- Words that count for nothing exclude nevertheless.
-        v_plan := _lexical_parse(v_query, false);
+        v_plan := _lexical_parse(v_query, false, false);
         v_answer.exact := char_length(v_query) <= _lexical_reads();
     end if;
     if v_answer.mode in ('semantic', 'hybrid') then
@@ -178,8 +178,7 @@ begin
     end if;
     v_answer.hits := coalesce(
         _rank(
-            v_rows, case when v_fused then 'hybrid' else v_answer.mode end,
-            case when v_diverse then greatest(v_limit + v_offset, c_diverse) else v_limit end,
+            v_rows, case when v_diverse then greatest(v_limit + v_offset, c_diverse) else v_limit end,
             case when v_diverse then 0 else v_offset end, p_min_score, p_half_life, coalesce(p_explain, false)
         ),
         '{}'

@@ -50,7 +50,7 @@ begin
         _json_embedding(v_body.embedding),
         case json_typeof(v_body.source)
             when 'string' then array[_json_text('source', v_body.source)]
-            else _json_texts('source', v_body.source)
+            else _json_texts('source', v_body.source, 'a string or ')
         end,
         _json_time('created_after', v_body.created_after),
         _json_time('created_before', v_body.created_before),

@@ -133,6 +133,10 @@ def test_phrases_of_stop_words_are_demanded_once_each_and_not_without_end(conn: 
     ).fetchone()
     assert once == (["\\yto be\\y"],)
     assert answer(conn, "custom:stop", query='"to be" "not to"')[1]["exact"] is True
+    notices: list[str] = []
+    conn.add_notice_handler(lambda notice: notices.append(str(notice.message_primary)))
+    assert answer(conn, "custom:stop", query='"to be" -"not to" or')[1]["exact"] is True
+    assert notices == []
     stop = ("to", "be", "or", "not", "and", "the")
     many = " ".join(f'"{one} {other}"' for one in stop for other in stop)
     found, told = answer(conn, "custom:stop", query=many)

@@ -119,7 +119,9 @@ begin
                 continue;
             end if;
             v_tsquery := case
-                when v_spaced or v_phrase !~ v_run then phraseto_tsquery('@text_search_config@', v_phrase)
+                -- Without a word it would tell the caller so.
+                when (v_spaced or v_phrase !~ v_run) and to_tsvector('@text_search_config@', v_phrase) <> ''
+                    then phraseto_tsquery('@text_search_config@', v_phrase)
             end;
             if numnode(v_tsquery) > 0 then
                 v_plan.required := coalesce(v_plan.required && !! v_tsquery, !! v_tsquery);
@@ -171,7 +173,8 @@ begin
 
     foreach v_phrase in array coalesce(v_phrases, '{}') loop
         v_tsquery := case
-            when v_spaced or v_phrase !~ v_run then phraseto_tsquery('@text_search_config@', v_phrase)
+            when (v_spaced or v_phrase !~ v_run) and to_tsvector('@text_search_config@', v_phrase) <> ''
+                then phraseto_tsquery('@text_search_config@', v_phrase)
         end;
         if coalesce(numnode(v_tsquery), 0) = 0 or p_whole then
             if _trim(v_around) = '' then

@@ -17,6 +17,7 @@ from memory_plugin import __version__
 from memory_plugin.installer.errors import InstallError, UsageError, one_line
 from memory_plugin.installer.saying import say
 from memory_plugin.installer.supervisor import StoppedError
+from memory_plugin.thin_api import log
 
 COMMANDS = (
     *("install", "status", "plan", "verify", "render", "dsn", "serve", "boot"),
@@ -128,7 +129,7 @@ def _stoppable() -> Iterator[None]:
 def _fail(error: InstallError, verbose: bool) -> int:
     """Print one line, or with --verbose also where it came from, and return the exit code."""
     if verbose:
-        traceback.print_exc()
+        log.write(traceback.format_exc().rstrip(), sys.stderr)
     say("command_failed", error.line, exit_code=error.exit_code)
     return error.exit_code
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-
-import click
+import sys
 
 from memory_plugin.thin_api import log
 
@@ -12,7 +11,7 @@ from memory_plugin.thin_api import log
 def say(event: str, line: str, *, prefix: str = "", **facts: object) -> None:
     """Say one line; `event`, the facts and no prefix are what the JSON form has."""
     if os.environ.get("MEMORY_PLUGIN_LOG", "") != "json":
-        click.echo(f"{prefix}{line}", err=True)
+        log.write(f"{prefix}{line}", sys.stderr)
         return
     level = "error" if "exit_code" in facts else "warning" if line.lower().startswith("warning:") else "info"
     log.configure("json")

@@ -7,18 +7,25 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import select
 import sys
 import threading
 from contextlib import suppress
 from datetime import datetime, timezone
 from time import monotonic
+from typing import TextIO
 
 # Of failed requests. An outage under load has thousands a second, which all say the same.
 FAILURES_A_SECOND = 100
 
 FORMATS = ("text", "json")
 
+# Longest wait for a pipe that is full.
+PATIENCE_S = 0.2
+
 _format = "text"
+_patience = PATIENCE_S
 _lock = threading.Lock()
 _second = 0.0
 _count = 0
@@ -39,11 +46,41 @@ def log(event: str, *, level: str = "info", **facts: object) -> None:
     else:
         pairs = "".join(f" {key}={_shown(value)}" for key, value in facts.items())
         line = f"{now} memory-plugin {'' if level == 'info' else level.upper() + ' '}{event}{pairs}"
-    # A log that takes nothing, on a full disk or with nobody at the pipe's other end, is no reason to serve nobody.
+    write(line, sys.stderr)
+
+
+def write(line: str, stream: TextIO | None) -> None:
+    """Write one line to standard output or error; where those do not take it, it is lost.
+
+    A full disk, nobody at the pipe's other end, or nobody who reads there, is no reason to serve nobody.
+    """
+    # None: the file was closed before the program began.
+    if stream is None:
+        return
     with suppress(OSError, ValueError):
-        # One write, so that lines of several threads do not mix.
-        sys.stderr.write(f"{line}\n")
-        sys.stderr.flush()
+        try:
+            number = stream.fileno()
+        except OSError:
+            # No file of the system's: a test's.
+            stream.write(f"{line}\n")
+            return
+        # Past Python's buffer, which keeps what could not be written and fails again at the program's end.
+        data = f"{line}\n".encode(stream.encoding, "backslashreplace")
+        # One write for all but long lines, so that lines of several threads do not mix.
+        for start in range(0, len(data), select.PIPE_BUF):
+            if not _has_room(number):
+                return
+            os.write(number, data[start : start + select.PIPE_BUF])
+
+
+def _has_room(number: int) -> bool:
+    """Tell whether a write of PIPE_BUF does not block, after a wait, unless the last one was in vain."""
+    global _patience
+    poll = select.poll()
+    poll.register(number, select.POLLOUT)
+    found = bool(poll.poll(_patience * 1000))
+    _patience = PATIENCE_S if found else 0
+    return found
 
 
 def log_failure(**facts: object) -> None:

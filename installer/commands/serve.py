@@ -18,7 +18,7 @@ from memory_plugin.installer import api, embedded, options, pgprograms, sidecar
 from memory_plugin.installer.errors import UsageError
 from memory_plugin.installer.saying import say
 from memory_plugin.installer.settings import Settings, from_env
-from memory_plugin.thin_api import server
+from memory_plugin.thin_api import log, server
 
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -93,8 +93,7 @@ def _serve(settings: Settings, psql_line: str, database: embedded.EmbeddedServer
     if sidecar_settings.log_format == "text":
         # For people; a machine that reads the log as JSON finds the address in its first line.
         for line in _signposts(settings, psql_line):
-            click.echo(line)
-        sys.stdout.flush()
+            log.write(line, sys.stdout)
     with database.kept_up(lambda line: say("embedded", line)) if database else nullcontext():
         return server.run(sidecar_settings)
 

@@ -51,8 +51,11 @@ class Supervisor:
         os.set_blocking(write, False)
         self._write = write
         self._old_wakeup = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        # A hangup that nohup ignores stays ignored, by the command too.
+        ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else set()
+        self._ending = tuple(number for number in ENDING if number not in ignored)
         # A handler must be there for the wake-up to be written; the work is done in the loop.
-        self._old = self._note((*FORWARDED, signal.SIGCHLD))
+        self._old = self._note([number for number in (*FORWARDED, signal.SIGCHLD) if number not in ignored])
 
     @staticmethod
     def _note(numbers: Iterable[int]) -> dict[int, Any]:
@@ -96,16 +99,16 @@ class Supervisor:
 
         def stop(number: int, frame: object) -> None:
             # What unwinds now must not be interrupted in its turn.
-            self._note(ENDING)
+            self._note(self._ending)
             raise StoppedError(number)
 
-        for number in ENDING:
+        for number in self._ending:
             signal.signal(number, stop)
         try:
             self._stop_if_asked(0)
             yield
         finally:
-            self._note(ENDING)
+            self._note(self._ending)
 
     def run(self, command: Sequence[str], environ: Mapping[str, str]) -> int:
         """Run the command to its end and return its exit status, 128 + N when signal N ended it or came before it."""
@@ -121,14 +124,15 @@ class Supervisor:
             self._report(f"{command[0]}: cannot be run: {(error.strerror or str(error)).lower()}")
             return 126
         while True:
-            for number in self._signals(self._pause()):
-                if number in FORWARDED:
-                    _send(child.pid, number)
+            # Before the wait: the look for signals above may have taken the word of the sidecar's death.
             self._reap()
             if child.pid in self._status:
                 child.returncode = self._status.pop(child.pid)
                 return child.returncode
             self._care_for_sidecar()
+            for number in self._signals(self._pause()):
+                if number in FORWARDED:
+                    _send(child.pid, number)
 
     def stop_sidecar(self) -> None:
         """Ask the sidecar to drain and end; kill it when it does not."""
@@ -199,12 +203,12 @@ class Supervisor:
     def _start_later(self, why: str, now: float) -> None:
         """Have the sidecar started again after a pause, each longer than the one before, unless it was too often."""
         if self._restarts >= MAX_RESTARTS:
-            self._report(f"{why} for the {MAX_RESTARTS + 1}th time: not started again")
+            self._report(f"warning: {why} for the {MAX_RESTARTS + 1}th time: not started again")
             return
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**self._restarts)
         self._restarts += 1
         self._restart_at = now + pause
-        self._report(f"{why}: starting it again in {pause:g} s")
+        self._report(f"warning: {why}: starting it again in {pause:g} s")
 
 
 def _send(pid: int, number: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -224,6 +225,24 @@ def test_signals_reach_the_command_and_its_status_comes_back(tmp_path: Path, num
         assert process.wait(20) == number
 
 
+def test_a_hangup_that_nohup_ignores_reaches_neither_the_boot_nor_the_command() -> None:
+    script = "import signal, sys; print(signal.getsignal(1) == signal.SIG_IGN, flush=True); sys.stdin.read()"
+    process = subprocess.Popen(
+        ["nohup", PROGRAM, "boot", "--", sys.executable, "-c", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=clean_env(MEMORY_PLUGIN_DISABLE="1"),
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "True\n"
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+    assert process.returncode == 143
+
+
 def test_a_command_killed_by_a_signal_is_128_and_its_number() -> None:
     assert boot("sh", "-c", "kill -KILL $$", MEMORY_PLUGIN_DISABLE="1").returncode == 137
 
@@ -247,7 +266,7 @@ def test_a_sidecar_that_is_killed_is_started_again_while_the_command_runs_on(
             [PROGRAM, "boot", "--", "sleep", "120"],
             stdout=log,
             stderr=log,
-            env=clean_env(DATABASE_URL=empty_database, **address),
+            env=clean_env(DATABASE_URL=empty_database, MEMORY_PLUGIN_LOG="json", **address),
         )
     try:
         wait_until(healthy, "the sidecar")
@@ -261,6 +280,9 @@ def test_a_sidecar_that_is_killed_is_started_again_while_the_command_runs_on(
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 143
         assert not Path(f"/proc/{second}").exists()
+        lines = map(json.loads, (tmp_path / "log").read_text().splitlines())
+        (died,) = (line for line in lines if "ended with status 137" in line.get("message", ""))
+        assert (died["event"], died["level"]) == ("boot", "warning")
     finally:
         process.kill()
         process.wait()

@@ -55,8 +55,8 @@ def test_a_sidecar_that_dies_at_once_is_started_again_after_growing_pauses_and_t
         print(run(supervisor), len(starts))
     """)
     pauses = [0.01, 0.02] + [0.03] * 8
-    assert lines == [f"the sidecar ended with status 3: starting it again in {pause:g} s" for pause in pauses]
-    assert last == "the sidecar ended with status 3 for the 11th time: not started again"
+    assert lines == [f"warning: the sidecar ended with status 3: starting it again in {pause:g} s" for pause in pauses]
+    assert last == "warning: the sidecar ended with status 3 for the 11th time: not started again"
     assert end == "5 11"
 
 
@@ -78,8 +78,8 @@ def test_a_sidecar_that_cannot_be_started_again_is_tried_like_one_that_died() ->
     pauses = [0.01, 0.02] + [0.03] * 8
     whys = [died] + [failed] * 3 + [died] * 6
     assert lines == [
-        *(f"{why}: starting it again in {pause:g} s" for why, pause in zip(whys, pauses, strict=True)),
-        f"{died} for the 11th time: not started again",
+        *(f"warning: {why}: starting it again in {pause:g} s" for why, pause in zip(whys, pauses, strict=True)),
+        f"warning: {died} for the 11th time: not started again",
         "5 11",
     ]
 
@@ -99,9 +99,8 @@ def test_a_sidecar_that_can_never_be_started_again_leaves_the_command_running() 
         print(status)
     """)
     assert len(lines) == 10
-    assert (
-        last == "the sidecar cannot be started: resource temporarily unavailable for the 11th time: not started again"
-    )
+    reason = "the sidecar cannot be started: resource temporarily unavailable"
+    assert last == f"warning: {reason} for the 11th time: not started again"
     assert end == "5"
 
 
@@ -115,9 +114,22 @@ def test_a_sidecar_that_was_steady_counts_its_restarts_anew() -> None:
         supervisor.stop_sidecar()
         print(status)
     """)
-    assert set(lines) == {"the sidecar ended with status 3: starting it again in 0.01 s"}
+    assert set(lines) == {"warning: the sidecar ended with status 3: starting it again in 0.01 s"}
     assert len(lines) >= 15
     assert end == "5"
+
+
+def test_a_sidecar_that_died_in_the_last_look_at_it_is_started_again() -> None:
+    first, *lines, end = script("""
+        module.FIRST_PAUSE, module.LONGEST_PAUSE = 0.01, 0.03
+        supervisor = Supervisor(report)
+        supervisor.start_sidecar(start)
+        # Its death is noted, its status not taken.
+        print(os.waitid(os.P_PID, supervisor._sidecar.pid, os.WEXITED | os.WNOWAIT).si_status)
+        print(run(supervisor), len(starts))
+    """)
+    assert (first, end) == ("3", "5 11")
+    assert len(lines) == 11
 
 
 def test_a_sidecar_that_died_in_the_wait_for_it_is_not_waited_for_again() -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import socket
 import urllib.request
 from collections.abc import Mapping
+from errno import EACCES, EADDRINUSE
 from http.client import HTTPException
 
 from memory_plugin.installer import dsn
 from memory_plugin.installer.errors import BadSettingError, SidecarFailedError
 from memory_plugin.installer.settings import Settings, split_listen_addr
 from memory_plugin.thin_api import settings as thin
+
+_WITH = "with --listen or MEMORY_PLUGIN_LISTEN_ADDR"
 
 
 def environment(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:
@@ -38,20 +41,42 @@ def base_url(listen_addr: str) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def is_taken(listen_addr: str) -> bool:
+    """Tell whether somebody else listens on the address."""
+    try:
+        _try(listen_addr)
+    except OSError as error:
+        return error.errno == EADDRINUSE
+    return False
+
+
 def refuse_taken(listen_addr: str) -> None:
     """Raise when the address cannot be listened on, before anything is started for it."""
+    try:
+        _try(listen_addr)
+    except OSError as error:
+        advice = {
+            EADDRINUSE: "stop what listens there, or choose another address",
+            EACCES: "choose a port from 1024 on",
+        }
+        raise BadSettingError(
+            f"cannot listen on {listen_addr}: {(error.strerror or str(error)).lower()}",
+            hint=f"{advice.get(error.errno or 0, 'name an address of this machine')} {_WITH}",
+        ) from None
+
+
+def _try(listen_addr: str) -> None:
+    """Take the address for a moment, or raise OSError."""
     host, port = split_listen_addr(listen_addr)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, kind, protocol, _, address in found[:1]:
-            with socket.socket(family, kind, protocol) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(address)
-    except OSError as error:
-        raise BadSettingError(
-            f"cannot listen on {listen_addr}: {(error.strerror or str(error)).lower()}",
-            hint="stop what listens there, or choose another address with --listen or MEMORY_PLUGIN_LISTEN_ADDR",
-        ) from None
+    except UnicodeError:
+        # Of a name that is none, such as one with two dots in a row.
+        raise socket.gaierror(socket.EAI_NONAME, "no such host") from None
+    for family, kind, protocol, _, address in found[:1]:
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
 
 
 def is_healthy(url: str, run: str) -> bool:

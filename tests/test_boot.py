@@ -288,6 +288,34 @@ def test_a_sidecar_that_is_killed_is_started_again_while_the_command_runs_on(
         process.wait()
 
 
+@pytest.mark.servers("any")
+def test_the_sidecar_of_a_boot_that_was_killed_leaves_the_address_to_the_next_one(
+    database: str, tmp_path: Path
+) -> None:
+    environ = {"DATABASE_URL": database, "MEMORY_PLUGIN_SKIP_MIGRATE": "1", "MEMORY_PLUGIN_REQUIRED": "1", **here()}
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen([PROGRAM, "boot", "--", "sleep", "120"], stderr=log, env=clean_env(**environ))
+    commands: list[int] = []
+    try:
+        wait_until(
+            lambda: (
+                commands.extend(pid for pid, line in children(process.pid).items() if line.startswith("sleep"))
+                or commands
+            ),
+            "the command",
+            timeout=60,
+        )
+        process.kill()
+        done = boot(*ASK, **environ)
+        assert (done.returncode, done.stdout) == (0, "200\n"), done.stderr
+        assert "parent_gone" in (tmp_path / "log").read_text()
+    finally:
+        process.kill()
+        process.wait()
+        for command in commands:
+            os.kill(command, signal.SIGKILL)
+
+
 def test_a_user_who_is_not_root_boots(server: Server, empty_database: str) -> None:
     # A user namespace makes root an ordinary user without taking its files away.
     ordinary = [] if os.geteuid() else ["unshare", "--user", "--map-user=1000", "--map-group=1000", "--pid", "--fork"]

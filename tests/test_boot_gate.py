@@ -13,14 +13,16 @@ import psycopg
 import pytest
 
 from booting import SHOW, boot, here, sidecar_of
+from fixtures.as_root import as_root
 from fixtures.server import Server
 from fixtures.sidecars import PROGRAM, Sidecar, clean_env, wait_until
 from http_sidecar import serving
 from memory_plugin.installer import sidecar as bundled
-from memory_plugin.installer.errors import SidecarFailedError
+from memory_plugin.installer.errors import BadSettingError, SidecarFailedError
 
 ANY = pytest.mark.servers("any")
 REQUIRED = {"MEMORY_PLUGIN_REQUIRED": "1"}
+UNPRIVILEGED = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 
 
 @pytest.fixture
@@ -54,6 +56,36 @@ def test_an_address_that_is_taken_is_refused_and_named(empty_database: str, take
     done = boot(*SHOW, **where, **REQUIRED)
     assert (done.returncode, done.stdout) == (21, "")
     assert taken in done.stderr.splitlines()[-1]
+
+
+def test_the_advice_about_an_address_fits_what_is_wrong_with_it(taken: str) -> None:
+    unknown = "name an address of this machine with --listen or MEMORY_PLUGIN_LISTEN_ADDR"
+    for address, reason, advice in (
+        (taken, "address already in use", "stop what listens there, or choose another address with --listen or"),
+        ("192.0.2.1:9100", "cannot assign requested address", unknown),
+        ("pl\u00fcgin.invalid:9100", "", unknown),
+        ("pl\udcfcgin:9100", "no such host", unknown),
+        ("a..b:9100", "no such host", unknown),
+        (f"{80 * 'a'}:9100", "no such host", unknown),
+    ):
+        with pytest.raises(BadSettingError) as refusal:
+            bundled.refuse_taken(address)
+        assert f"cannot listen on {address}: {reason}" in refusal.value.message
+        assert advice in refusal.value.hint
+
+
+@as_root
+@pytest.mark.skipif(UNPRIVILEGED.exists() and UNPRIVILEGED.read_text() < "1", reason="every port is everybody's here")
+def test_a_port_for_root_only_is_advised_against() -> None:
+    # A user namespace makes root an ordinary user.
+    done = subprocess.run(
+        ["unshare", "--user", "--map-user=1000", PROGRAM, "boot", "--", *SHOW],
+        env=clean_env(DATABASE_URL="postgresql://u@h/d", MEMORY_PLUGIN_LISTEN_ADDR="127.0.0.1:80"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "permission denied -- choose a port from 1024 on with --listen or" in refused(done)
 
 
 @ANY

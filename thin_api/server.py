@@ -18,7 +18,8 @@ What granian (2.8) does, and what follows from it here:
 - On SIGHUP it would replace its worker, which has no use here: the settings are read once.
 - Its own loop ends the server, with status 1, when a worker dies twice within 5.5 s. Ours replaces it at once, or
   after a pause if it died young, and never gives up.
-- Should the parent be killed, the worker would live on and keep the address: it watches its parent and ends.
+- Should the parent be killed, the worker would live on and keep the address: it watches its parent and ends. So does
+  the parent where `memory-plugin boot` started it, which would otherwise find the address taken when it starts again.
 - Its own messages are switched off but for errors; ours are one line a start and a stop.
 """
 
@@ -83,6 +84,9 @@ def run(settings: Settings) -> int:
             "set MEMORY_PLUGIN_TOKEN, or listen on 127.0.0.1"
         )
         log("LISTENING_BEYOND_LOOPBACK", level="warning", address=shown, advice=advice)
+    if settings.run:
+        # Longer than the worker, whose end it waits for.
+        threading.Thread(target=_end_with, args=(os.getppid(), 2 * DRAIN), name="parent-watch", daemon=True).start()
     status = 0
     try:
         _Server(address, settings).serve(target_loader=_loader(settings), wrap_loader=False)
@@ -186,12 +190,13 @@ def _loader(settings: Settings) -> Callable[[], Any]:
     return load
 
 
-def _end_with(parent: int) -> None:
+def _end_with(parent: int, seconds: float = DRAIN) -> None:
+    """End this process when its parent has, within so many seconds from then."""
     while os.getppid() == parent:
         time.sleep(PARENT_EVERY)
     log("parent_gone")
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(DRAIN)
+    time.sleep(seconds)
     os._exit(1)
 
 

@@ -20,6 +20,8 @@ from memory_plugin.installer.settings import Settings, from_env
 from memory_plugin.installer.supervisor import StoppedError, Supervisor
 
 RETRY_SECONDS = 0.5
+LEFT_SECONDS = 3.0
+"""Longest wait for an address that is taken: the sidecar of a boot that was killed is about to end."""
 
 
 @click.command(name="boot", context_settings={"ignore_unknown_options": True})
@@ -76,6 +78,7 @@ def _open_gate(supervisor: Supervisor, seconds: float, **wishes: Any) -> str:
     run = secrets.token_hex(16)
     environ = {**sidecar.environment(os.environ, settings), "MEMORY_PLUGIN_RUN_ID": run}
     sidecar.settings_of(environ)
+    supervisor.wait_until(lambda: not sidecar.is_taken(settings.listen_addr), LEFT_SECONDS)
     sidecar.refuse_taken(settings.listen_addr)
     _install(supervisor, settings, seconds)
     try:

@@ -21,8 +21,6 @@ class Decision:
 
     way: str
     reason: str
-    required: bool = False
-    """True when the command must not run without memory."""
 
 
 def decide(environ: Mapping[str, str]) -> Decision:
@@ -34,7 +32,12 @@ def decide(environ: Mapping[str, str]) -> Decision:
         return Decision(NONE, "MEMORY_PLUGIN_DISABLE is set")
     if not any(environ.get(name, "").strip() for name in ("MEMORY_PLUGIN_DATABASE_URL", "DATABASE_URL")):
         return Decision(NONE, "neither DATABASE_URL nor MEMORY_PLUGIN_DATABASE_URL is set")
-    return Decision(BUNDLED, "the bundled sidecar", _is_required(environ))
+    return Decision(BUNDLED, "the bundled sidecar")
+
+
+def is_required(environ: Mapping[str, str]) -> bool:
+    """Tell whether the command must not run without memory that was asked for."""
+    return _is_set(environ, "MEMORY_PLUGIN_REQUIRED") or _is_set(environ, "MEMORY_V2_CUTOVER")
 
 
 def listen_addr(environ: Mapping[str, str]) -> str | None:
@@ -55,10 +58,6 @@ def listen_addr(environ: Mapping[str, str]) -> str | None:
     if not port:
         raise BadSettingError(f"MEMORY_PLUGIN_URL must have a port from 1 to 65535, or none (it is {url!r})")
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _is_required(environ: Mapping[str, str]) -> bool:
-    return _is_set(environ, "MEMORY_PLUGIN_REQUIRED") or _is_set(environ, "MEMORY_V2_CUTOVER")
 
 
 def _is_set(environ: Mapping[str, str], name: str) -> bool:
@@ -89,7 +88,8 @@ def _numeric(host: str) -> IPv4Address | IPv6Address | None:
     except ValueError:
         try:
             return IPv4Address(socket.inet_aton(host))
-        except OSError:
+        # ValueError: of letters that no address has.
+        except (OSError, ValueError):
             return None
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return mapped or address

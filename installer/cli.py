@@ -99,7 +99,7 @@ def run(arguments: list[str]) -> int:
     except click.ClickException as error:
         return _fail(UsageError(error.format_message()), verbose)
     except Exception as error:
-        return _fail(InstallError(f"{type(error).__name__}: {one_line(str(error))}"), verbose)
+        return _fail(_known(error), verbose)
     return result if isinstance(result, int) else 0
 
 
@@ -132,6 +132,16 @@ def _fail(error: InstallError, verbose: bool) -> int:
         log.write(traceback.format_exc().rstrip(), sys.stderr)
     say("command_failed", error.line, exit_code=error.exit_code)
     return error.exit_code
+
+
+def _known(error: Exception) -> InstallError:
+    """Return an error that nobody foresaw as one of ours, without passwords."""
+    try:
+        # Here, since it imports the driver, which may be what fails.
+        from memory_plugin.installer.failure import known
+    except ImportError as missing:
+        return InstallError(f"{type(missing).__name__}: {one_line(str(missing))}")
+    return known(error)
 
 
 def _verbose_first(arguments: list[str]) -> list[str]:

@@ -45,6 +45,7 @@ _BAD_VALUE = re.compile(
     r"|invalid value for parameter|unrecognized configuration parameter|unsupported startup parameter"
 )
 _NO_SERVICE = re.compile(r"service file .* not found|definition of service .* not found|in service file")
+_NO_USER = re.compile(r"local user with ID \d+ does not exist|could not look up local user ID")
 _NO_SSL = re.compile(r"server does not support SSL|channel binding required, but SSL not in use")
 _BAD_CERTIFICATE = re.compile(
     r"certificate verify failed|does not match host name|certificate file .* does not exist"
@@ -75,6 +76,12 @@ def open_connection(settings: Settings, purpose: str, *, autocommit: bool = Fals
         )
     except psycopg.Error as error:
         raise connection_error(error, settings) from None
+    except UnicodeError:
+        # Of Python's own look for the host's address.
+        source = settings.url_source or "the database URL"
+        raise BadSettingError(
+            f"{source} has a host that is no name: between its dots stand 1 to 63 characters each"
+        ) from None
     # Said outright, because a role or database may have other defaults.
     connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
     connection.read_only = False
@@ -88,6 +95,8 @@ def connection_error(error: psycopg.Error, settings: Settings) -> InstallError:
         return BadSettingError(text, hint="correct that parameter of DATABASE_URL")
     if _NO_SERVICE.search(text):
         return BadSettingError(text, hint="correct the service in DATABASE_URL, or its file (PGSERVICEFILE)")
+    if _NO_USER.search(text):
+        return BadSettingError(text, hint="name a user in DATABASE_URL")
     if (error.sqlstate or "").startswith("28") or error.sqlstate == "3D000":
         return _login_refused(text)
     if _TOO_FEW.search(text):

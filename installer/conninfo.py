@@ -88,6 +88,10 @@ def parse(text: str) -> Conninfo:
     text = text.strip()
     if re.search(r"[\x00-\x08\x0e-\x1f\x7f]", text):
         raise ConninfoError("has a control character in it")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ConninfoError("has bytes in it that are not UTF-8") from None
     scheme = _SCHEME.match(text)
     if scheme is None:
         if "=" not in text or re.match(r"[^=\s]*://", text):

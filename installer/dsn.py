@@ -171,7 +171,9 @@ def _mask_patterns(text: str) -> str:
 def _spellings(secret: str) -> set[str]:
     """Return the ways a secret may be written in a message."""
     escaped = secret.replace("\\", "\\\\").replace("'", "\\'")
-    return {secret, quote(secret, safe=""), quote(secret), escaped, repr(secret)[1:-1]}
+    # A secret from the environment may hold bytes that are no text.
+    encoded = {quote(secret, safe=safe, errors="surrogateescape") for safe in ("", "/")}
+    return {secret, *encoded, escaped, repr(secret)[1:-1]}
 
 
 def _escaped(value: str) -> str:

@@ -132,10 +132,15 @@ def _flag(source: str, value: str) -> bool:
 def _directory(source: str, value: str) -> Path | None:
     if not value:
         return None
-    path = Path(value).expanduser()
-    if not path.is_dir():
-        raise _bad(source, value, "must be a folder that exists")
-    return path
+    try:
+        path = Path(value).expanduser()
+        if path.is_dir():
+            return path
+    except RuntimeError:
+        raise _bad(source, value, "must be a folder that exists, and whose ~ is known") from None
+    except OSError as error:
+        raise _bad(source, value, f"must be a folder that can be read: {(error.strerror or '').lower()}") from None
+    raise _bad(source, value, "must be a folder that exists")
 
 
 def _dimensions(source: str, value: str) -> int | None:
@@ -162,5 +167,5 @@ def _plpython(source: str, value: str) -> str:
 
 def _seconds(source: str, value: str) -> float:
     if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]+)?", value) or float(value) <= 0:
-        raise _bad(source, value, "must be a number of seconds above 0")
+        raise _bad(source, value, "must be a number of seconds above 0 and below 1000000")
     return float(value)

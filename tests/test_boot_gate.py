@@ -49,6 +49,79 @@ def test_a_setting_that_the_sidecar_cannot_use_is_told_before_anything_is_instal
     assert "MEMORY_PLUGIN_POOL_SIZE must be" in line
 
 
+HIDDEN = "s3cretword"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "rule"),
+    [
+        ("DATABASE_URL", f"postgresql://u:{HIDDEN}\udce9@127.0.0.1:1/d", "not UTF-8"),
+        ("MEMORY_PLUGIN_DATABASE_URL", f"host=127.0.0.1 password={HIDDEN}\udce9", "not UTF-8"),
+        ("DATABASE_URL", f"postgresql://u:{HIDDEN}@a..b/d", "1 to 63 characters"),
+        ("DATABASE_URL", f"postgresql://u:{HIDDEN}@{80 * 'a'}/d", "1 to 63 characters"),
+        ("MEMORY_PLUGIN_LISTEN_ADDR", "a..b:9100", "no such host"),
+        ("MEMORY_PLUGIN_LISTEN_ADDR", f"{80 * 'a'}:9100", "no such host"),
+        ("MEMORY_PLUGIN_MIGRATIONS_DIR", "~nobody-of-this-name/x", "whose ~ is known"),
+    ],
+)
+def test_a_setting_that_some_library_chokes_on_is_named_with_its_rule(variable: str, value: str, rule: str) -> None:
+    environ = {"DATABASE_URL": f"postgresql://u:{HIDDEN}@127.0.0.1:1/d", **here(), variable: value}
+    warning = refused(boot(*SHOW, **environ))
+    assert variable in warning
+    assert rule in warning
+    assert HIDDEN not in warning
+
+
+def test_a_plugin_elsewhere_by_a_name_that_is_no_text_is_left_alone() -> None:
+    url = b"http://pl\xfcgin.example:9100"
+    done = subprocess.run(
+        [PROGRAM, "boot", "--", "sh", "-c", 'echo "$MEMORY_PLUGIN_URL"'],
+        env={**{os.fsencode(key): os.fsencode(value) for key, value in clean_env().items()}, b"MEMORY_PLUGIN_URL": url},
+        capture_output=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (0, url + b"\n"), done.stderr
+
+
+@as_root
+def test_a_folder_of_migrations_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "closed" / "extra").mkdir(parents=True)
+    (tmp_path / "closed").chmod(0)
+    done = subprocess.run(
+        ["unshare", "--user", "--map-user=1000", PROGRAM, "boot", "--", *SHOW],
+        env=clean_env(
+            DATABASE_URL="postgresql://u@h/d", MEMORY_PLUGIN_MIGRATIONS_DIR=str(tmp_path / "closed" / "extra")
+        ),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "MEMORY_PLUGIN_MIGRATIONS_DIR must be a folder that can be read: permission denied" in refused(done)
+
+
+@pytest.mark.parametrize("where", ["boot.decide", "sidecar.settings_of"])
+def test_what_nobody_foresaw_keeps_only_a_required_memory_from_running_and_tells_no_password(where: str) -> None:
+    program = (
+        "import sys; sys.argv[0] = 'memory-plugin'; from memory_plugin.installer import cli, sidecar; "
+        "from memory_plugin.installer.commands import boot\n"
+        f"def fails(*_): raise ZeroDivisionError('of {HIDDEN}, all things')\n"
+        f"{where} = fails; cli.main()"
+    )
+    for required in (False, True):
+        done = subprocess.run(
+            [PROGRAM.with_name("python"), "-c", program, "boot", "--", *SHOW],
+            env=clean_env(
+                DATABASE_URL=f"postgresql://u:{HIDDEN}@127.0.0.1:1/d", **here(), **(REQUIRED if required else {})
+            ),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert (done.returncode, done.stdout) == ((1, "") if required else (7, "url=[]\n")), done.stderr
+        assert "ZeroDivisionError: of ***, all things" in done.stderr
+        assert HIDDEN not in done.stderr
+
+
 @ANY
 def test_an_address_that_is_taken_is_refused_and_named(empty_database: str, taken: str) -> None:
     where = {"MEMORY_PLUGIN_LISTEN_ADDR": taken, "DATABASE_URL": empty_database}

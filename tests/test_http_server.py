@@ -170,7 +170,7 @@ def _split(where: str) -> tuple[str, int]:
 
 
 def test_a_host_that_is_not_there_is_one_line_and_a_failure() -> None:
-    for host in ("192.0.2.1", "no-such-host.invalid"):
+    for host in ("192.0.2.1", "no-such-host.invalid", "a..b"):
         done = run(MEMORY_PLUGIN_CONNINFO="dbname=x", MEMORY_PLUGIN_LISTEN_ADDR=f"{host}:{free_port()}")
         assert done.returncode not in (0, 2)
         assert len(done.stderr.splitlines()) == 1
@@ -184,6 +184,7 @@ def test_a_host_that_is_not_there_is_one_line_and_a_failure() -> None:
         ({"DATABASE_URL": "dbname=x", "MEMORY_PLUGIN_LISTEN_ADDR": "9100"}, "MEMORY_PLUGIN_LISTEN_ADDR"),
         ({"DATABASE_URL": "dbname=x", "MEMORY_PLUGIN_POOL_SIZE": "0"}, "MEMORY_PLUGIN_POOL_SIZE"),
         ({"DATABASE_URL": "postgres://u:s3cretword@h/d?x=%zz"}, "database URL"),
+        ({"DATABASE_URL": "postgres://u:s3cretword\udce9@h/d"}, "database URL"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_one_line_and_status_21(settings: dict[str, str], named: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,11 +12,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from fixtures.as_root import as_root
 from fixtures.cluster import cluster
 from fixtures.databases import fresh_database
 from fixtures.full_server import choose
 from fixtures.installing import DATA, install, make_earlier_shape, make_vector, refusal, rows, settings_for
 from fixtures.server import Server, embedded_bin_dir
+from fixtures.sidecars import PROGRAM, clean_env
 from memory_plugin.installer import api
 from memory_plugin.installer.connect import connection_error
 from memory_plugin.installer.errors import InstallError
@@ -65,6 +68,19 @@ def test_10_a_server_that_does_not_answer(server: Server) -> None:
         error = refusal(url)
     assert error.exit_code == 10
     assert "hush" not in error.line
+
+
+@as_root
+def test_21_a_url_without_a_user_where_the_account_has_no_name() -> None:
+    done = subprocess.run(
+        ["unshare", "--user", "--map-user=54321", PROGRAM, "status", "--database-url", "postgresql://127.0.0.1:1/app"],
+        env=clean_env(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 21, done.stderr
+    assert done.stderr.endswith("does not exist -- name a user in DATABASE_URL\n")
 
 
 @ANY

@@ -216,7 +216,7 @@ def _bindable(host: str, port: int) -> str:
         return EVERY_ADDRESS
     try:
         family, _, _, _, sockaddr = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except OSError:
+    except (OSError, UnicodeError):
         raise AddressError("no such host") from None
     address = str(sockaddr[0])
     _try(family, address, port)

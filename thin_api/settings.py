@@ -94,7 +94,7 @@ def conninfo(given: str) -> str:
         raise SettingsError("the database URL cannot be used: in user, password and database write @ as %40, / as %2F")
     try:
         parameters = conninfo_to_dict(_without_url_search_path(given))
-    except ProgrammingError:
+    except (ProgrammingError, UnicodeEncodeError):
         # libpq quotes what it did not understand, which may be a piece of a password.
         raise SettingsError("the database URL cannot be used: not a URL or connection string of libpq's") from None
     options = _without_option(str(parameters.pop("options", "") or ""))

@@ -7,17 +7,20 @@ import secrets
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from memory_plugin.installer import api, options, sidecar
-from memory_plugin.installer.boot_decision import BUNDLED, EXTERNAL, decide, listen_addr
+from memory_plugin.installer.boot_decision import BUNDLED, EXTERNAL, decide, is_required, listen_addr
 from memory_plugin.installer.errors import InstallError, ServerUnreachableError, SidecarFailedError
+from memory_plugin.installer.failure import known
 from memory_plugin.installer.saying import say
 from memory_plugin.installer.settings import Settings, from_env
 from memory_plugin.installer.supervisor import StoppedError, Supervisor
+from memory_plugin.thin_api import log
 
 RETRY_SECONDS = 0.5
 LEFT_SECONDS = 3.0
@@ -44,27 +47,30 @@ def command(gate_seconds: float, arguments: tuple[str, ...], **wishes: Any) -> i
     Example:
       memory-plugin boot -- /app/server --port 8080
     """
-    decision = decide(os.environ)
     environ = dict(os.environ)
     supervisor = Supervisor(_report)
     try:
-        if decision.way == EXTERNAL:
-            _report(f"no sidecar: {decision.reason}")
-        elif decision.way != BUNDLED:
-            _report(f"no memory: {decision.reason}")
-            environ["MEMORY_PLUGIN_URL"] = ""
-        else:
-            try:
-                environ["MEMORY_PLUGIN_URL"] = _open_gate(supervisor, gate_seconds, **wishes)
-            except StoppedError as stopped:
-                supervisor.stop_sidecar()
-                return 128 + stopped.number
-            except InstallError as error:
-                supervisor.stop_sidecar()
-                if decision.required:
-                    raise
-                _report(f"WARNING: RUNNING WITHOUT MEMORY: {error}")
+        try:
+            decision = decide(os.environ)
+            if decision.way == EXTERNAL:
+                _report(f"no sidecar: {decision.reason}")
+            elif decision.way != BUNDLED:
+                _report(f"no memory: {decision.reason}")
                 environ["MEMORY_PLUGIN_URL"] = ""
+            else:
+                environ["MEMORY_PLUGIN_URL"] = _open_gate(supervisor, gate_seconds, **wishes)
+        except StoppedError as stopped:
+            supervisor.stop_sidecar()
+            return 128 + stopped.number
+        # Whatever it is: a fault of ours is no reason to keep the command from running.
+        except Exception as error:
+            supervisor.stop_sidecar()
+            if is_required(os.environ):
+                raise
+            if click.get_current_context().find_root().obj["verbose"]:
+                log.write(traceback.format_exc().rstrip(), sys.stderr)
+            _report(f"WARNING: RUNNING WITHOUT MEMORY: {known(error)}")
+            environ["MEMORY_PLUGIN_URL"] = ""
         status = supervisor.run(arguments, environ)
         supervisor.stop_sidecar()
         return status

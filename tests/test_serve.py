@@ -18,6 +18,8 @@ import httpx
 import psycopg
 import pytest
 
+from memory_plugin.thin_api import server as http_server
+
 PROGRAM = Path(sys.executable).with_name("memory-plugin")
 OURS = ("DATABASE_URL", "MEMORY_PLUGIN_")
 
@@ -201,6 +203,22 @@ def test_taken_port_is_one_line_and_nothing_is_started(folder: Path, serving: Ca
     assert said.startswith(f"memory-plugin: A setting is not valid: cannot listen on {taken}: address already in use")
     assert said.count("\n") == 1
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.servers("any")
+@pytest.mark.skipif(sys.platform != "linux", reason="an address can be held before it is listened on by Linux's names")
+def test_port_that_another_serve_took_meanwhile_has_the_code_of_a_taken_one(
+    database: str, address: str, serving: Callable[..., Serving]
+) -> None:
+    host, _, port = address.partition(":")
+    # As of a service that has begun and does not listen yet.
+    claim = http_server._claim(host, int(port))
+    assert claim is not None
+    with claim:
+        run = serving("--listen", address, DATABASE_URL=database, MEMORY_PLUGIN_SKIP_MIGRATE="1")
+        _, said = run.process.communicate(timeout=60)
+    assert run.process.returncode == 21
+    assert f"cannot listen on {address}: address already in use by another sidecar" in said.splitlines()[-1]
 
 
 def test_a_setting_of_the_sidecar_is_checked_before_anything_is_started(

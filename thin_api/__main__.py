@@ -11,7 +11,7 @@ EXIT_SETTING = 21
 
 
 def main() -> int:
-    """Serve and return the exit status; 21 for a setting that cannot be used."""
+    """Serve and return the exit status; 21 for a setting that cannot be used, a taken address too."""
     try:
         settings = from_env()
     except SettingsError as error:

@@ -59,7 +59,8 @@ BACKLOG = 1024
 KEEP_ALIVE = 60.0
 DRAIN = 5
 PARENT_EVERY = 0.5
-EXIT_ADDRESS = 1
+# As for any setting that cannot be used.
+EXIT_ADDRESS = 21
 
 
 class AddressError(Exception):

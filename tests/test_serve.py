@@ -132,6 +132,34 @@ def test_embedded_serves_what_it_prints_and_stops_with_its_server(
     assert [one["content"] for one in found["memories"]] == ["tabs, not spaces"]
 
 
+# Each of them made libpq go elsewhere, or refuse, or answer in another form.
+LIBPQ = {
+    "PGHOSTADDR": "127.0.0.1",
+    "PGOPTIONS": "-c statement_timeout=1ms",
+    "PGSERVICE": "nosuch",
+    "PGREQUIREAUTH": "scram-sha-256",
+    "PGREQUIREPEER": "nobody",
+    "PGGSSENCMODE": "require",
+    "PGTARGETSESSIONATTRS": "standby",
+    "PGCHANNELBINDING": "require",
+    "PGDATESTYLE": "garbage",
+    "PGTZ": "Nowhere/X",
+    "PGCLIENTENCODING": "SQL_ASCII",
+}
+
+
+def test_embedded_follows_no_variable_of_libpq(folder: Path, address: str, serving: Callable[..., Serving]) -> None:
+    run = serving("--embedded", "--data-dir", folder, "--listen", address, "--dimensions", "3", **LIBPQ)
+    base = run.signposts()["base URL"]
+    assert run.health(base).json()["status"] == "ok"
+    memory = {"content": "here", "kind": "fact", "source": "user"}
+    assert httpx.post(f"{base}/v1/namespaces/workspace:a/memories", json=memory).status_code == 201
+    status, said = run.end()
+    assert status == 0, said
+    assert said.startswith("PostgreSQL 18."), said
+    assert not (folder / "pgdata" / "postmaster.pid").exists()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_embedded_server_that_ends_is_started_again_and_served(
     folder: Path, address: str, serving: Callable[..., Serving], number: int

@@ -61,6 +61,7 @@ def command(
     if use_embedded:
         # The embedded server it is, whatever the environment names.
         environ.update(DATABASE_URL="", MEMORY_PLUGIN_DATABASE_URL="")
+        _forget_libpq_variables()
     settings = from_env(environ, database_url=database_url, listen_addr=listen, **wishes)
     # Before anything is started or written; an embedded server's URL is not known yet, and its own.
     known = settings.with_url("postgresql:///") if use_embedded else settings
@@ -96,6 +97,15 @@ def _serve(settings: Settings, psql_line: str, database: embedded.EmbeddedServer
             log.write(line, sys.stdout)
     with database.kept_up(lambda line: say("embedded", line)) if database else nullcontext():
         return server.run(sidecar_settings)
+
+
+def _forget_libpq_variables() -> None:
+    """Take PGHOSTADDR, PGOPTIONS and the like from our environment and so from the sidecar's.
+
+    They are about another server, and libpq would follow them wherever a URL does not say otherwise.
+    """
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
 
 
 def _program() -> str:

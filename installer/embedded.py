@@ -159,7 +159,8 @@ def start(
         raise EmbeddedServerError("it runs on Linux and macOS", hint="give a server of your own with --database-url")
     folder = (data_dir or default_data_dir()).expanduser().resolve()
     try:
-        data = folder if (folder / "PG_VERSION").exists() else folder / "pgdata"
+        # Where a link leads: the server names that itself, and everybody takes the same locks.
+        data = folder if (folder / "PG_VERSION").exists() else (folder / "pgdata").resolve()
         account = pgprograms.account_for(data)
         pgprograms.refuse_closed(account, folder)
         major = _version(data, version)

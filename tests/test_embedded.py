@@ -205,6 +205,16 @@ def test_server_stays_until_its_last_user_leaves(filled: Path, holder: Callable[
     assert not (filled / "pgdata" / "postmaster.pid").exists()
 
 
+def test_data_behind_a_link_is_one_server_by_every_way_to_it(
+    folder: Path, filled: Path, holder: Callable[..., Holder]
+) -> None:
+    (folder / "pgdata").rename(folder / "elsewhere")
+    (folder / "pgdata").symlink_to(folder / "elsewhere")
+    said = [holder(way).said() for way in (folder, folder, folder / "pgdata", folder / "elsewhere")]
+    assert [one.found for one in said] == [False, True, True, True]
+    assert len({one.url for one in said}) == 1
+
+
 def test_closing_twice_is_closing_once(filled: Path) -> None:
     with embedded.start(filled) as server:
         server.close()

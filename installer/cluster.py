@@ -49,6 +49,12 @@ class Address:
 
 def initialise(cluster: Path, programs: Path, account: Account | None, version: int) -> None:
     """Make the cluster; it appears under its name when it is complete."""
+    if cluster.exists() and (cluster.is_mount() or any(cluster.iterdir())):
+        # A volume's own lost+found, for instance; what is made beside it could not take its name.
+        raise EmbeddedServerError(
+            f"{cluster} is a volume of its own, or not empty, and holds no PostgreSQL data (no PG_VERSION)",
+            hint="move away what it holds, mount a volume on the folder above, or choose another --data-dir",
+        )
     fresh = cluster.with_name("pgdata.new")
     # Left by a start that was killed half-way; it never held data.
     shutil.rmtree(fresh, ignore_errors=True)
@@ -66,10 +72,12 @@ def initialise(cluster: Path, programs: Path, account: Account | None, version: 
         if status == 0:
             break
         shutil.rmtree(fresh, ignore_errors=True)
-        if "locale" not in printed:
+        # It names the locales it uses in any case.
+        if "invalid locale" not in printed:
             break
     if status:
-        raise EmbeddedServerError(f"initdb failed: {printed.strip()[-500:]}")
+        hint = "mend what it names, or give a server of your own with --database-url"
+        raise EmbeddedServerError(f"initdb failed: {printed.strip()[-500:]}", hint=hint)
     names = {"root", account.name if account else pwd.getpwuid(os.geteuid()).pw_name}
     (fresh / "pg_hba.conf").write_text(
         "# The account that runs the server, and root.\nlocal all all peer map=embedded\n"

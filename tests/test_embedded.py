@@ -281,6 +281,37 @@ def test_initialisation_that_was_cut_short_is_done_again(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["pgdata"]
 
 
+def test_folder_that_holds_something_else_is_refused_by_name(folder: Path) -> None:
+    (folder / "pgdata" / "lost+found").mkdir(parents=True)
+    if os.geteuid() == 0:
+        shutil.chown(folder / "pgdata", pgprograms.account_for().name)  # type: ignore[union-attr]
+    with pytest.raises(EmbeddedServerError) as failure:
+        embedded.start(folder)
+    assert f"{folder}/pgdata is " in failure.value.line
+    assert "not empty" in failure.value.line
+    assert [path.name for path in folder.iterdir()] == ["pgdata"]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_initdb_is_tried_again_for_the_sake_of_a_locale_alone(folder: Path, version: int) -> None:
+    account = pgprograms.account_for()
+    programs = pgprograms.reachable(version, account, embedded.ROOT_STATE_DIR)
+    (folder / "bin").mkdir()
+    initdb = folder / "bin" / "initdb"
+    (folder / "tries").touch()
+    (folder / "tries").chmod(0o666)
+    for option, tries in (("--set=no_such_setting=1", 1), ("--lc-ctype=xx_YY.UTF-8", 3)):
+        # The real program, asked for what it refuses.
+        initdb.write_text(f'#!/bin/sh\necho >> {folder}/tries\nexec {programs}/bin/initdb "$@" {option}\n')
+        initdb.chmod(0o755)
+        with pytest.raises(EmbeddedServerError, match="initdb failed: ") as failure:
+            cluster.initialise(folder / "pgdata", folder, account, version)
+        assert (folder / "tries").read_text().count("\n") == tries
+        assert "log" not in failure.value.hint
+        os.truncate(folder / "tries", 0)
+    assert not (folder / "pgdata.new").exists()
+
+
 @pytest.mark.parametrize("name", ["d" * 100, "with a 'quote', comma and ü"])
 def test_socket_moves_to_a_private_folder_when_the_path_is_long_or_odd(
     folder: Path, fill: Callable[[Path], None], name: str

@@ -35,6 +35,7 @@ START_TIMEOUT_S = 60
 # sun_path holds 107 bytes on Linux and 103 on macOS.
 _LONGEST_SOCKET = 103
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9_./+ -]*")
+_NUMBER = re.compile(r"[0-9]{1,9}")
 _SOCKET_PREFIX = "memory-plugin-socket-"
 _LOG_BYTES_KEPT = 10_000_000
 
@@ -125,11 +126,11 @@ def find_running(cluster: Path) -> Address | None:
 def _listed(cluster: Path) -> tuple[int, Address | None]:
     """Return what the pid file says: the server's process and, once it has come that far, where it listens."""
     try:
-        lines = (cluster / "postmaster.pid").read_text().splitlines()
+        lines = (cluster / "postmaster.pid").read_text("utf-8", errors="replace").split("\n")
     except FileNotFoundError:
         lines = []
-    pid = int(lines[0]) if lines and lines[0].isdigit() else 0
-    if len(lines) > 4 and lines[3].isdigit() and lines[4].startswith("/"):
+    pid = int(lines[0]) if lines and _NUMBER.fullmatch(lines[0]) else 0
+    if len(lines) > 4 and _NUMBER.fullmatch(lines[3]) and lines[4].startswith("/"):
         return pid, Address(Path(lines[4]), int(lines[3]))
     return pid, None
 

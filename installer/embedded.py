@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -25,7 +26,7 @@ from psycopg import sql
 
 from memory_plugin.installer import cluster, pgprograms
 from memory_plugin.installer.cluster import Address
-from memory_plugin.installer.errors import EmbeddedServerError
+from memory_plugin.installer.errors import BadSettingError, EmbeddedServerError
 from memory_plugin.installer.pgprograms import Account
 
 DATABASE = "memory"
@@ -33,6 +34,7 @@ ROOT_STATE_DIR = Path("/var/lib/memory-plugin")
 # Seconds between two looks whether the server runs; twice as many after each start that fails, up to MOST_PAUSE.
 LOOK_EVERY = 1.0
 MOST_PAUSE = 30.0
+_ODD = re.compile(r'[$`"\\\x00-\x1f\x7f]')
 
 
 class EmbeddedServer:
@@ -152,15 +154,16 @@ def start(
     """Start the server of a data folder, or find it running, and see that the database is there.
 
     Data that is there decides the version; fresh data gets `version`, 18 if none is named. `state_dir` is where root
-    keeps a copy of the programs when it needs one. Raises EmbeddedServerError (exit 24); nothing is changed when the
-    account for the server cannot enter the folder.
+    keeps a copy of the programs when it needs one. Raises EmbeddedServerError (exit 24), or BadSettingError (exit 21)
+    for a path that cannot be used; nothing is changed then, or when the account for the server cannot enter the folder.
     """
     if sys.platform == "win32":
         raise EmbeddedServerError("it runs on Linux and macOS", hint="give a server of your own with --database-url")
-    folder = (data_dir or default_data_dir()).expanduser().resolve()
+    folder = _folder(data_dir)
     try:
         # Where a link leads: the server names that itself, and everybody takes the same locks.
-        data = folder if (folder / "PG_VERSION").exists() else (folder / "pgdata").resolve()
+        data = folder if (folder / "PG_VERSION").exists() else _folder(folder / "pgdata")
+        _refuse_odd(data)
         account = pgprograms.account_for(data)
         pgprograms.refuse_closed(account, folder)
         major = _version(data, version)
@@ -193,13 +196,36 @@ def default_data_dir() -> Path:
     return (Path(home) if home.startswith("/") else Path.home() / ".local" / "share") / "memory-plugin"
 
 
+def _folder(data_dir: Path | None) -> Path:
+    """Return the folder with its links and ~ followed."""
+    try:
+        return (data_dir or default_data_dir()).expanduser().resolve()
+    # A user without a home, or links that go in circles.
+    except (RuntimeError, OSError) as error:
+        where = f"--data-dir {str(data_dir)!a}" if data_dir else "the default of --data-dir"
+        raise BadSettingError(f"{where} is no folder: {error}", hint="give --data-dir the path of a folder") from None
+
+
+def _refuse_odd(data: Path) -> None:
+    """Raise BadSettingError for a path that pg_ctl, which puts it in double quotes for a shell, would not hand on."""
+    try:
+        text = os.fsencode(data).decode()
+    except UnicodeDecodeError:
+        text = ""
+    if not text or _ODD.search(text):
+        raise BadSettingError(
+            f'--data-dir must be a path in UTF-8 without $, `, ", \\ and control characters, not {str(data)!a}',
+            hint="choose another --data-dir",
+        )
+
+
 def _version(data: Path, wanted: int | None) -> int:
     """Return the major version of the data that is there, else the one wanted."""
     try:
-        text = (data / "PG_VERSION").read_text().strip()
+        text = (data / "PG_VERSION").read_text(errors="replace").strip()
     except FileNotFoundError:
         return wanted or pgprograms.DEFAULT_VERSION
-    if not text.isdigit() or int(text) not in pgprograms.VERSIONS:
+    if text not in map(str, pgprograms.VERSIONS):
         raise EmbeddedServerError(
             f"{data} holds data of PostgreSQL {text[:20]!r}",
             hint=f"the embedded versions are {', '.join(map(str, pgprograms.VERSIONS))}; choose another --data-dir",

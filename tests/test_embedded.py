@@ -21,7 +21,7 @@ import pytest
 
 from fixtures.as_root import as_root
 from memory_plugin.installer import cluster, embedded, pgprograms
-from memory_plugin.installer.errors import EmbeddedServerError
+from memory_plugin.installer.errors import BadSettingError, EmbeddedServerError
 
 VERSIONS = tuple(pgprograms.VERSIONS)
 
@@ -348,12 +348,51 @@ def test_start_that_fails_after_the_launch_leaves_no_server(filled: Path, monkey
     assert not (filled / "pgdata" / "postmaster.pid").exists()
 
 
-def test_data_of_another_version_is_refused_by_name(folder: Path) -> None:
-    (folder / "PG_VERSION").write_text("12\n")
+@pytest.mark.parametrize(
+    ("content", "shown"), [(b"12\n", "'12'"), (b"\xff\xfe18", "'\ufffd\ufffd18'"), ("²".encode(), "'²'")]
+)
+def test_data_of_another_version_is_refused_by_name(folder: Path, content: bytes, shown: str) -> None:
+    (folder / "PG_VERSION").write_bytes(content)
     if os.geteuid() == 0:
         shutil.chown(folder, pgprograms.account_for().name)  # type: ignore[union-attr]
-    with pytest.raises(EmbeddedServerError, match="holds data of PostgreSQL '12'"):
+    with pytest.raises(EmbeddedServerError, match=f"holds data of PostgreSQL {shown}"):
         embedded.start(folder)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", "²\n".encode(), b"9" * 30 + b"\n", b""])
+def test_pid_file_of_rubbish_is_no_hindrance(filled: Path, content: bytes) -> None:
+    (filled / "pgdata" / "postmaster.pid").write_bytes(content)
+    with embedded.start(filled) as server:
+        assert answers(server.url)
+
+
+@pytest.mark.parametrize("name", ["a$HOME", "a`id`", 'a"b', "a\nb", "a\\b", "a\tb", "a\udcff"])
+def test_path_that_cannot_be_handed_on_is_refused_with_the_rule(folder: Path, name: str) -> None:
+    with pytest.raises(BadSettingError, match=r"--data-dir must be a path in UTF-8 without \$, ") as failure:
+        embedded.start(folder / name)
+    assert failure.value.line.isprintable()
+    assert list(folder.iterdir()) == []
+
+
+def test_folder_that_leads_nowhere_is_refused_by_name(folder: Path) -> None:
+    with pytest.raises(BadSettingError, match=r"--data-dir '~no-such-user/x' is no folder"):
+        embedded.start(Path("~no-such-user/x"))
+    (folder / "round").symlink_to(folder / "round")
+    with pytest.raises((BadSettingError, EmbeddedServerError)):
+        embedded.start(folder / "round" / "x")
+    (folder / "pgdata").symlink_to(folder / "pgdata")
+    with pytest.raises((BadSettingError, EmbeddedServerError)):
+        embedded.start(folder)
+
+
+def test_user_without_a_home_is_told_to_name_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    # An account that nobody has entered, as a container is often given one.
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    with pytest.raises(BadSettingError, match="the default of --data-dir is no folder"):
+        embedded.start()
 
 
 @as_root

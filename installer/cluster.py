@@ -13,7 +13,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from urllib.parse import quote
 import psycopg
 
 from memory_plugin.installer import pgprograms
-from memory_plugin.installer.errors import EmbeddedServerError
+from memory_plugin.installer.errors import EmbeddedServerError, one_line
 from memory_plugin.installer.pgprograms import Account
 
 if TYPE_CHECKING:
@@ -35,12 +35,16 @@ LOG = "server.log"
 CLUSTER_NAME = "memory-plugin"
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 30
+# How long pg_ctl waits before we do, who can say so.
+PG_CTL_TIMEOUT_S = 10
+TELL_EVERY_S = 10
 # How long processes are waited for that hold a server's lock and show no server: it begins, or what is left of it ends.
 LINGER_S = 10
 # sun_path holds 107 bytes on Linux and 103 on macOS.
 _LONGEST_SOCKET = 103
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9_./+ -]*")
 _NUMBER = re.compile(r"[0-9]{1,9}")
+_STARTING = re.compile(r"starting up|in recovery mode|not yet accepting")
 _SOCKET_PREFIX = "memory-plugin-socket-"
 _LOG_BYTES_KEPT = 10_000_000
 
@@ -51,6 +55,17 @@ class Address:
 
     socket_dir: Path
     port: int
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How to wait for a server that takes long: whom to tell now and then, and how to sleep, which may raise."""
+
+    report: Callable[[str], None] = lambda line: None
+    sleep: Callable[[float], object] = time.sleep
+
+
+PATIENT = Patience()
 
 
 def initialise(cluster: Path, programs: Path, account: Account | None, version: int) -> None:
@@ -102,9 +117,14 @@ def has_ended(cluster: Path) -> bool:
     return not _runs(pid, cluster)
 
 
-def find_running(cluster: Path) -> Address | None:
-    """Return where the server answers, waiting while it starts or recovers; None when it does not run."""
+def find_running(cluster: Path, patience: Patience = PATIENT, hint: str = "") -> Address | None:
+    """Return where the server answers, waiting while it starts or recovers; None when it does not run.
+
+    One that says that it starts or recovers is waited for however long it takes, one that says nothing has a bound.
+    """
     deadline = time.monotonic() + START_TIMEOUT_S
+    tell = time.monotonic() + TELL_EVERY_S
+    pause = 0.1
     while (cluster / "postmaster.pid").exists():
         pid, address = _listed(cluster)
         reason = "it has not opened its socket"
@@ -116,14 +136,22 @@ def find_running(cluster: Path) -> Address | None:
                     return address
                 reason = f"another server, of {directory}, answers in its place"
             except psycopg.OperationalError as error:
-                reason = str(error)
+                # Without the socket, which says nothing to those who wait.
+                reason = one_line(str(error).rpartition("FATAL:")[2])
+                if _STARTING.search(reason):
+                    deadline = time.monotonic() + START_TIMEOUT_S
         if not _runs(pid, cluster):
             break
         if time.monotonic() > deadline:
             raise EmbeddedServerError(
-                f"process {pid} serves {cluster} and cannot be reached: {reason}", hint=f"kill {pid}"
+                f"process {pid} serves {cluster} and cannot be reached: {reason}", hint=hint or f"kill {pid}"
             )
-        time.sleep(0.1)
+        if time.monotonic() > tell:
+            patience.report(f"waiting for PostgreSQL: {reason}")
+            tell = time.monotonic() + TELL_EVERY_S
+        patience.sleep(pause)
+        # Each question is a line in the server's log.
+        pause = min(pause * 1.2, 1.0)
     return None
 
 
@@ -236,14 +264,22 @@ def _drop_stale(cluster: Path) -> None:
                 (address.socket_dir / f".s.PGSQL.{address.port}.lock").unlink(missing_ok=True)
 
 
-def launch(cluster: Path, programs: Path, account: Account | None, again: Address | None = None) -> Address:
+def launch(
+    cluster: Path,
+    programs: Path,
+    account: Account | None,
+    again: Address | None = None,
+    patience: Patience = PATIENT,
+) -> Address:
     """Start the server and wait until it answers; `again` is where one listened that has ended."""
     with _free(cluster) as lock:
         _drop_stale(cluster)
-        return _launch(cluster, programs, account, again, lock)
+        return _launch(cluster, programs, account, again, patience, lock)
 
 
-def _launch(cluster: Path, programs: Path, account: Account | None, again: Address | None, lock: int) -> Address:
+def _launch(
+    cluster: Path, programs: Path, account: Account | None, again: Address | None, patience: Patience, lock: int
+) -> Address:
     """Start the server, which inherits the lock."""
     address = again or Address(_socket_dir(cluster, account), PORT)
     log = cluster / LOG
@@ -260,9 +296,13 @@ def _launch(cluster: Path, programs: Path, account: Account | None, again: Addre
     # pg_ctl hands its options to a shell.
     settings = " ".join(f"-c {name}={shlex.quote(value)}" for name, value in options.items())
     command: list[str | Path] = [programs / "bin" / "pg_ctl", "start", "-D", cluster, "-l", log, "-o", settings]
-    command += ["-w", "-s", "-t", str(START_TIMEOUT_S)]
+    command += ["-w", "-s", "-t", str(PG_CTL_TIMEOUT_S)]
+    deadline = time.monotonic() + START_TIMEOUT_S
     status, printed = pgprograms.run(account, command, cluster, inherited=[lock])
-    if status == 0:
+    while status and "did not start in time" in printed and not process(cluster) and time.monotonic() < deadline:
+        patience.sleep(0.1)
+    # Recovery may take any time.
+    if status == 0 or find_running(cluster, patience, f"see {log}") == address:
         return address
     if again is None:
         remove_socket_dir(address.socket_dir)

@@ -18,6 +18,7 @@ import shlex
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +27,7 @@ import psycopg
 from psycopg import sql
 
 from memory_plugin.installer import cluster, pgprograms
-from memory_plugin.installer.cluster import Address
+from memory_plugin.installer.cluster import PATIENT, Address, Patience
 from memory_plugin.installer.errors import BadSettingError, EmbeddedServerError
 from memory_plugin.installer.pgprograms import Account
 
@@ -73,9 +74,17 @@ class EmbeddedServer:
             return
         user, self._user = self._user, None
         with contextlib.ExitStack() as stack:
-            # The folder may be gone; then there is nobody to agree with, and still a server to stop.
-            with contextlib.suppress(OSError):
-                stack.enter_context(_starting_or_stopping(self.data_dir))
+            try:
+                stack.enter_context(
+                    _starting_or_stopping(self.data_dir, Patience(sleep=_until(cluster.START_TIMEOUT_S)))
+                )
+            except TimeoutError:
+                # Who holds it for so long waits for the server to come up, and will be its user.
+                os.close(user)
+                return
+            except OSError:
+                # The folder is gone; then there is nobody to agree with, and still a server to stop.
+                pass
             stack.callback(os.close, user)
             try:
                 fcntl.flock(user, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -94,23 +103,25 @@ class EmbeddedServer:
                     hint="if it was moved, move it back before the next start",
                 )
 
-    def start_again(self) -> bool:
+    def start_again(self, patience: Patience = PATIENT) -> bool:
         """Start the server again, where it was, if it has ended; tell whether this did. Raises EmbeddedServerError."""
         if not self._ours:
             return False
         try:
             if not cluster.has_ended(self.data_dir):
                 return False
-            with _starting_or_stopping(self.data_dir):
+            with _starting_or_stopping(self.data_dir, patience):
                 user = self._user
                 if user is None:
                     return False
-                running = cluster.find_running(self.data_dir)
+                running = cluster.find_running(self.data_dir, patience)
                 found = running is not None
                 # A use of ours would keep it from telling a stale pid file.
                 fcntl.flock(user, fcntl.LOCK_UN)
                 try:
-                    running = running or cluster.launch(self.data_dir, self._programs, self._account, self.address)
+                    running = running or cluster.launch(
+                        self.data_dir, self._programs, self._account, self.address, patience
+                    )
                 finally:
                     fcntl.flock(user, fcntl.LOCK_SH)
         except OSError as error:
@@ -134,14 +145,20 @@ class EmbeddedServer:
             with contextlib.suppress(OSError, ValueError):
                 report(line)
 
+        def sleep(seconds: float) -> None:
+            if leaving.wait(seconds):
+                raise EmbeddedServerError("it is not waited for any more")
+
         def watch() -> None:
             pause = LOOK_EVERY
             while not leaving.wait(pause):
                 try:
-                    if self.start_again():
+                    if self.start_again(Patience(tell, sleep)):
                         tell("PostgreSQL had ended, and was started again")
                     pause = LOOK_EVERY
                 except EmbeddedServerError as error:
+                    if leaving.is_set():
+                        return
                     pause = min(pause * 2, MOST_PAUSE)
                     why = f"{error.detail} -- {error.hint}"
                     tell(f"WARNING: PostgreSQL has ended, and is tried again in {pause:g} s: {why}")
@@ -164,13 +181,18 @@ class EmbeddedServer:
 
 
 def start(
-    data_dir: Path | None = None, version: int | None = None, *, state_dir: Path = ROOT_STATE_DIR
+    data_dir: Path | None = None,
+    version: int | None = None,
+    *,
+    state_dir: Path = ROOT_STATE_DIR,
+    report: Callable[[str], None] = PATIENT.report,
 ) -> EmbeddedServer:
     """Start the server of a data folder, or find it running, and see that the database is there.
 
     Data that is there decides the version; fresh data gets `version`, 18 if none is named. `state_dir` is where root
     keeps a copy of the programs when it needs one. Raises EmbeddedServerError (exit 24), or BadSettingError (exit 21)
     for a path that cannot be used; nothing is changed then, or when the account for the server cannot enter the folder.
+    Recovery is waited for however long it takes, with a line to `report` now and then.
     """
     if sys.platform == "win32":
         raise EmbeddedServerError("it runs on Linux and macOS", hint="give a server of your own with --database-url")
@@ -184,12 +206,13 @@ def start(
         major = _version(data, version)
         programs = pgprograms.reachable(major, account, state_dir)
         pgprograms.make_folder(folder, 0o700 if account is None else 0o755)
-        with _starting_or_stopping(data):
+        patience = Patience(report)
+        with _starting_or_stopping(data, patience):
             if not (data / "PG_VERSION").exists():
                 cluster.initialise(data, programs, account, major)
-            running = cluster.find_running(data)
+            running = cluster.find_running(data, patience)
             try:
-                address = running or cluster.launch(data, programs, account)
+                address = running or cluster.launch(data, programs, account, patience=patience)
                 _ensure_database(address)
                 return EmbeddedServer(data, programs, account, address, found=running is not None)
             except BaseException:
@@ -248,6 +271,18 @@ def _version(data: Path, wanted: int | None) -> int:
     return int(text)
 
 
+def _until(seconds: float) -> Callable[[float], None]:
+    """Return what sleeps, until so many seconds have passed from now; then it raises TimeoutError."""
+    deadline = time.monotonic() + seconds
+
+    def sleep(pause: float) -> None:
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(pause)
+
+    return sleep
+
+
 def _is_same(handle: int, path: Path) -> bool:
     """Tell whether an open file is the one at a path."""
     try:
@@ -257,12 +292,21 @@ def _is_same(handle: int, path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _starting_or_stopping(data: Path) -> Iterator[None]:
+def _starting_or_stopping(data: Path, patience: Patience) -> Iterator[None]:
     """Hold the lock that lets one process at a time start or stop the server."""
     # Not the cluster's own folder where that is ours to make: it does not exist before the first start.
     handle = os.open(data.parent if data.name == "pgdata" else data, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        tell = time.monotonic() + cluster.TELL_EVERY_S
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > tell:
+                    patience.report("waiting for another process, which starts or stops PostgreSQL")
+                    tell = time.monotonic() + cluster.TELL_EVERY_S
+            patience.sleep(0.05)
         yield
     finally:
         # Said, since a process that was forked meanwhile has the handle too.

@@ -718,6 +718,64 @@ def test_server_that_does_not_start_again_is_tried_on(filled: Path, monkeypatch:
         assert answers(server.url)
 
 
+@pytest.fixture
+def recovering(filled: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder whose server recovers until `go` is there, for longer than one that says nothing may take."""
+    monkeypatch.setattr(cluster, "PG_CTL_TIMEOUT_S", 1)
+    monkeypatch.setattr(cluster, "START_TIMEOUT_S", 1)
+    monkeypatch.setattr(cluster, "TELL_EVERY_S", 0.5)
+    with (filled / "pgdata" / "postgresql.conf").open("a") as conf:
+        conf.write(f"restore_command = 'until test -e {filled}/go; do sleep 0.1; done; false'\n")
+    return filled
+
+
+def recover(folder: Path) -> None:
+    """Let the next start of the server recover."""
+    (folder / "pgdata" / "recovery.signal").touch()
+    if os.geteuid() == 0:
+        shutil.chown(folder / "pgdata" / "recovery.signal", pgprograms.account_for().name)  # type: ignore[union-attr]
+
+
+def test_recovery_is_waited_for_however_long_it_takes(recovering: Path, holder: Callable[..., Holder]) -> None:
+    said: list[str] = []
+
+    def report(line: str) -> None:
+        said.append(line)
+        if len(said) == 4:
+            (recovering / "go").touch()
+
+    recover(recovering)
+    with embedded.start(recovering, report=report) as server:
+        assert answers(server.url)
+    assert len(said) >= 4
+    assert {line.split(":")[0] for line in said} == {"waiting for PostgreSQL"}
+    assert said[-1].startswith("waiting for PostgreSQL: the database system is "), said
+
+
+def test_recovery_that_is_not_waited_for_leaves_no_server(recovering: Path) -> None:
+    def report(line: str) -> None:
+        raise SystemExit(line)
+
+    recover(recovering)
+    with pytest.raises(SystemExit, match="waiting for PostgreSQL: "):
+        embedded.start(recovering, report=report)
+    assert not (recovering / "pgdata" / "postmaster.pid").exists()
+
+
+def test_who_leaves_while_the_server_recovers_does_not_wait_for_it(
+    recovering: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "LOOK_EVERY", 0.02)
+    said: list[str] = []
+    with embedded.start(recovering) as server, server.kept_up(said.append):
+        recover(recovering)
+        os.kill(postmaster(recovering / "pgdata"), signal.SIGINT)
+        await_lines(said, 1, "waiting for PostgreSQL: ")
+    assert not (recovering / "pgdata" / "postmaster.pid").exists()
+    assert not (recovering / "go").exists()
+    assert not [line for line in said if "WARNING" in line]
+
+
 def test_server_that_was_killed_is_no_trouble_at_the_end(filled: Path) -> None:
     with embedded.start(filled):
         pid = postmaster(filled / "pgdata")

@@ -77,7 +77,8 @@ def command(
         database = None
         if use_embedded:
             version = int(postgres_version) if postgres_version else None
-            database = stack.enter_context(embedded.start(data_dir, version))
+            waiting = embedded.start(data_dir, version, report=lambda line: say("embedded", line))
+            database = stack.enter_context(waiting)
             settings = settings.with_url(database.url)
             psql_line = database.psql_line
             say("embedded", f"PostgreSQL {database.version}, data in {database.data_dir}")

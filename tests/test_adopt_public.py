@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from fixtures.installing import connected, make_earlier_shape, rows, settings_for
+from fixtures.server import Server
 from memory_plugin.installer import api, cli
 from memory_plugin.installer.transfer import adopting
 
@@ -250,6 +251,84 @@ def test_drop_takes_the_empty_tables_and_a_reference_to_them_keeps_everything(
     assert adopt("--drop") == 0
     assert rows(empty_database, "select to_regclass('public.memory_records')") == [(None,)]
     assert rows(empty_database, "select to_regclass('public.memory_namespaces')") == [(None,)]
+
+
+@pytest.mark.servers("any")
+@pytest.mark.parametrize("dry", [("--drop",), ("--dry-run",)])
+def test_rows_that_a_policy_hides_are_not_lost(
+    server: Server,
+    adopt: Callable[..., int],
+    empty_database: str,
+    new_role: Callable[..., str],
+    capsys: pytest.CaptureFixture[str],
+    dry: tuple[str, ...],
+) -> None:
+    role, name = new_role(password="x"), empty_database.partition("?")[0].rpartition("/")[2]
+    rows(empty_database, f'grant memory_plugin_owner, pg_read_all_data to "{role}"')
+    for table in ("memory_namespaces", "memory_records"):
+        rows(empty_database, f'alter table public.{table} owner to "{role}"')
+    rows(empty_database, f'grant create on schema public to "{role}"')
+    rows(
+        empty_database,
+        "create policy seen on public.memory_records using (namespace = 'org:o');"
+        " alter table public.memory_records enable row level security, force row level security",
+    )
+    url = server.url(name, user=role, password="x", tcp=not server.managed)
+    assert adopt(*dry, "--database-url", url) == 22
+    assert "row-level security may hide rows of public.memory_records" in capsys.readouterr().err
+    assert len(rows(empty_database, PUBLIC)) == 2
+    rows(empty_database, "alter table public.memory_records disable row level security")
+    assert adopt(*dry, "--database-url", url) == 0
+    assert len(rows(empty_database, STORE)) == (2 if dry == ("--drop",) else 0)
+
+
+@pytest.mark.servers("any")
+def test_columns_that_the_store_does_not_have_are_conflicts_where_they_hold_something(
+    adopt: Callable[..., int], empty_database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows(
+        empty_database,
+        'alter table public.memory_records add tags text[], add "Owner" text, add empty int,'
+        " add long int generated always as (length(content)) stored;"
+        " alter table public.memory_namespaces add note text",
+    )
+    rows(empty_database, "update public.memory_records set tags = '{a}' where content = 'tea'")
+    rows(empty_database, "update public.memory_records set \"Owner\" = 'ada'")
+    rows(empty_database, "update public.memory_namespaces set note = 'x' where name = 'team:a'")
+    for arguments in (("--dry-run",), (), ("--drop",)):
+        assert adopt(*arguments) == 29
+        told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("conflict: ")]
+        assert [line.partition(", and the store")[0] for line in told] == [
+            "conflict: column note of public.memory_namespaces: it has a value in 1 rows",
+            "conflict: column tags of public.memory_records: it has a value in 1 rows",
+            "conflict: column Owner of public.memory_records: it has a value in 2 rows",
+        ]
+        assert len(rows(empty_database, PUBLIC)) == 2
+    rows(empty_database, 'alter table public.memory_records drop tags, drop "Owner"')
+    rows(empty_database, "alter table public.memory_namespaces drop note")
+    assert adopt("--drop") == 0
+    assert len(rows(empty_database, STORE)) == 2
+
+
+@pytest.mark.servers("any")
+def test_a_column_of_another_type_is_named_with_the_statement_that_mends_it(
+    adopt: Callable[..., int], empty_database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    public = rows(empty_database, PUBLIC)
+    for table, column, held, wanted in (
+        ("memory_records", "id", "text", "uuid"),
+        ("memory_records", "expires_at", "text", "timestamptz"),
+        ("memory_records", "pin", "text", "bool"),
+        ("memory_namespaces", "metadata", "json", "jsonb"),
+    ):
+        default = f"alter {column} drop default," if column in ("id", "pin") else ""
+        rows(empty_database, f"alter table public.{table} {default} alter {column} type {held} using {column}::{held}")
+        assert adopt("--dry-run") == 21
+        told = capsys.readouterr().err
+        assert f"public.{table}.{column} is of type {held}, not {wanted} -- " in told
+        rows(empty_database, told.rpartition("run: ")[2])
+    assert adopt("--dry-run") == 0
+    assert rows(empty_database, PUBLIC) == public
 
 
 def test_nothing_to_adopt_is_no_failure(database: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from memory_plugin.installer.connect import Connection
-from memory_plugin.installer.errors import BadSettingError, ConflictError
+from memory_plugin.installer.errors import BadSettingError, ConflictError, MissingPrivilegeError
 from memory_plugin.installer.transfer import store
 
 _TABLES = ("memory_namespaces", "memory_records")
@@ -26,18 +26,23 @@ _RECORD = {
     "pin": "false",
     "created_at": "now()",
 }
+_WANTED = {"memory_namespaces": _NAMESPACE, "memory_records": {**_RECORD, "embedding": "null"}}
+# Column -> the types that it may have; the first is the store's.
 _TYPES = {
-    **dict.fromkeys(("expires_at", "created_at"), "timestamptz"),
-    **dict.fromkeys(("metadata", "propagation"), "jsonb"),
-    "id": "uuid",
-    "pin": "boolean",
+    **dict.fromkeys(("expires_at", "created_at"), ("timestamptz", "timestamp", "date")),
+    **dict.fromkeys(("metadata", "propagation"), ("jsonb",)),
+    "id": ("uuid",),
+    "pin": ("bool",),
 }
+_TEXT = ("text", "varchar", "bpchar")
+# A domain is what it is made of.
 _COLUMNS = """
-select a.attname::text, t.typname::text
+select a.attname::text, coalesce(b.typname, t.typname)::text, a.attgenerated <> ''
 from pg_catalog.pg_attribute as a
 inner join pg_catalog.pg_class as c on a.attrelid = c.oid
 inner join pg_catalog.pg_namespace as n on c.relnamespace = n.oid
 inner join pg_catalog.pg_type as t on a.atttypid = t.oid
+left join pg_catalog.pg_type as b on t.typbasetype = b.oid
 where n.nspname = 'public' and c.relname = %s and c.relkind in ('r', 'p') and a.attnum > 0 and not a.attisdropped
 """
 # As _check_time: an expiry that never comes is none.
@@ -133,6 +138,10 @@ on conflict (namespace, id) do nothing
 """
 
 
+_Shape = dict[str, tuple[str, bool]]
+"""Name -> type of a table's columns, and whether Postgres computes it."""
+
+
 @dataclass(frozen=True)
 class Adoption:
     """What was, or with a dry run would be, moved."""
@@ -150,7 +159,8 @@ class Adoption:
 def move(connection: Connection, vector: sql.Identifier, *, drop: bool, dry_run: bool) -> Adoption:
     """Move the rows within the caller's transaction; with conflicts or `dry_run` only tell.
 
-    Raises BadSettingError when the tables have another shape, ConflictError when the store is written to meanwhile.
+    Raises BadSettingError when the tables have another shape, MissingPrivilegeError when this role does not see all of
+    their rows, ConflictError when the store is written to meanwhile.
     """
     shapes = {table: _columns(connection, table) for table in _TABLES}
     found = tuple(table for table in _TABLES if shapes[table])
@@ -160,8 +170,12 @@ def move(connection: Connection, vector: sql.Identifier, *, drop: bool, dry_run:
         # Writers of the earlier boot wait, readers do not.
         tables = ", ".join(f"public.{table}" for table in found)
         connection.execute(f"lock table {tables} in share row exclusive mode")
+    for table in found:
+        _check_types(table, shapes[table])
+        _check_every_row(connection, table)
     namespaces, memories = _take(connection, shapes, vector)
-    conflicts = connection.execute(
+    conflicts = [column for table in found for column in _left_over(connection, table, shapes[table])]
+    conflicts += connection.execute(
         sql.SQL(_NAMESPACE_CONFLICTS + " union all " + _RECORD_CONFLICTS + " order by 1").format(vector=vector)
     ).fetchall()
     if conflicts:
@@ -186,21 +200,55 @@ def move(connection: Connection, vector: sql.Identifier, *, drop: bool, dry_run:
     return Adoption(found, namespaces, moved, memories - moved)
 
 
-def _columns(connection: Connection, table: str) -> dict[str, str]:
-    """Return name -> type of a table's columns; empty where there is no such table."""
-    return {str(name): str(kind) for name, kind in connection.execute(_COLUMNS, (table,)).fetchall()}
+def _columns(connection: Connection, table: str) -> _Shape:
+    """Return a table's columns; none where there is no such table."""
+    found = connection.execute(_COLUMNS, (table,)).fetchall()
+    return {str(name): (str(kind), bool(generated)) for name, kind, generated in found}
 
 
-def _take(connection: Connection, shapes: dict[str, dict[str, str]], vector: sql.Identifier) -> tuple[int, int]:
+def _check_types(table: str, shape: _Shape) -> None:
+    """Refuse a column that is called as one of ours and is of another type."""
+    for name in _WANTED[table]:
+        wanted = ("vector",) if name == "embedding" else _TYPES.get(name, _TEXT)
+        held = shape.get(name, (wanted[0], False))[0]
+        if held not in wanted:
+            raise BadSettingError(
+                f"public.{table}.{name} is of type {held}, not {wanted[0]}",
+                hint=f"run: alter table public.{table} alter {name} type {wanted[0]} using {name}::{wanted[0]}",
+            )
+
+
+def _check_every_row(connection: Connection, table: str) -> None:
+    """Refuse where a policy may hide rows: they would be lost without a word."""
+    if store.one(connection, "select pg_catalog.row_security_active(%s::regclass)", (f"public.{table}",))[0]:
+        raise MissingPrivilegeError(
+            f"row-level security may hide rows of public.{table} from this role",
+            hint="connect as a superuser or a role with bypassrls, or have the table's owner run: "
+            f"alter table public.{table} disable row level security",
+        )
+
+
+def _left_over(connection: Connection, table: str, shape: _Shape) -> list[tuple[object, ...]]:
+    """Return the columns that the store does not have and that hold something, each as a conflict."""
+    names = [name for name, (_, generated) in shape.items() if name not in _WANTED[table] and not generated]
+    if not names:
+        return []
+    counts = sql.SQL(", ").join(sql.SQL("pg_catalog.count({})").format(sql.Identifier(name)) for name in names)
+    held = store.numbers(connection, sql.SQL("select {} from public.{}").format(counts, sql.Identifier(table)))
+    why = "it has a value in {} rows, and the store has no such column; copy elsewhere what you need, then drop it"
+    return [
+        (f"column {name} of public.{table}", why.format(count))
+        for name, count in zip(names, held, strict=True)
+        if count
+    ]
+
+
+def _take(connection: Connection, shapes: dict[str, _Shape], vector: sql.Identifier) -> tuple[int, int]:
     """Copy the rows into temporary tables of one shape; return how many namespaces and memories there are."""
     store.check_staging(connection)
-    namespaces = _select("memory_namespaces", shapes["memory_namespaces"], _NAMESPACE)
+    namespaces = _select("memory_namespaces", shapes["memory_namespaces"])
     connection.execute(f"create temporary table adopted_namespaces on commit drop as {namespaces}")
-    held = shapes["memory_records"].get("embedding")
-    if held not in (None, "vector"):
-        raise BadSettingError(f"public.memory_records.embedding is of type {held}, not vector")
-    wanted = {**_RECORD, "embedding": "null"}
-    records = _select("memory_records", shapes["memory_records"], wanted)
+    records = _select("memory_records", shapes["memory_records"])
     connection.execute(
         sql.SQL(
             "create temporary table adopted_records on commit drop as select {}, embedding::{}.vector from ({}) as p"
@@ -223,10 +271,11 @@ def _take(connection: Connection, shapes: dict[str, dict[str, str]], vector: sql
     )
 
 
-def _select(table: str, shape: dict[str, str], wanted: dict[str, str | None]) -> str:
+def _select(table: str, shape: _Shape) -> str:
     """Return the query of a table in the shape of ours; a table that is not there has no rows."""
+    wanted = _WANTED[table]
     if not shape:
-        columns = ", ".join(f"null::{_TYPES.get(name, 'text')} as {name}" for name in wanted)
+        columns = ", ".join(f"null::{_TYPES.get(name, _TEXT)[0]} as {name}" for name in wanted)
         return f"select {columns} where false"
     missing = [name for name, stand_in in wanted.items() if stand_in is None and name not in shape]
     if missing:

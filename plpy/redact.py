@@ -221,13 +221,16 @@ def _not_placeholder(end: str) -> str:
 # fmt: off
 
 # A port before a path, a query or the end of a Markdown link is no password.
-_URL = (
-    r"""(://[^\s/:@"'<>`]{0,256}:)(?![0-9]{1,5}[/?#,)\]])""" + _not_placeholder("@") + r"""[^\s/"'<>`]{1,512}(?=@)"""
-)
-_CURL = (
-    r"""([ \t]-(?:u[ =]?|-user[ =])["']?[A-Za-z0-9_.@+-]{1,64}:)(?![0-9]+\s)"""
-    + _not_placeholder(r"\s")
-    + r"""[^\s"'`:/\\<][^\s"'`\\]*"""
+_URL_PASSWORD = r"(?![0-9]{1,5}[/?#,)\]])" + _not_placeholder("@") + r"""[^\s/"'<>`]{1,512}(?=@)"""
+_URL = r"""(://[^\s/:@"'<>`\[]{0,256}:)""" + _URL_PASSWORD
+# The user was a token.
+_URL_MASKED = r"(://\[redacted:[a-z0-9_]{1,40}\]:)" + _URL_PASSWORD
+# Two numbers are a user's and a group's, of some other command.
+_CURL_USER = r"-(?<=[ \t]-)(?:[sSkLfivgGN]{0,8}u[ =]?|-user[ =])%s(?![0-9]+:[0-9]+(?:\s|\Z))[A-Za-z0-9_.@+-]{1,64}:"
+_CURL = "(" + _CURL_USER % """["']?""" + ")" + _not_placeholder(r"\s") + r"""[^\s"'`:/\\<][^\s"'`\\]*"""
+_CURL_QUOTED, _CURL_QUOTED_TWICE = (
+    "(" + _CURL_USER % quote + ")" + _not_placeholder(quote) + r"[^\r\n\\" + quote + "]{1,256}(?=" + quote + ")"
+    for quote in "'\""
 )
 
 _B64 = r"[A-Za-z0-9._~+/=:-]"
@@ -273,11 +276,14 @@ _CODE = (
     r"|app|data)(?![A-Za-z0-9])|[~.]{1,2}/|[a-z][a-z0-9+]{1,12}://"
 )
 _LEAVE = r"(?!\[redacted:|" + _CODE + "|" + _BLANK + _END + ")"
-_CORE = r"[!#$%*+\-./0-9:=?@A-Z^_a-z|~\xc2-\xdf\x80-\xbf\xf0-\xf4]"
+# What conditions look at; of a value, curly quotes are the end, and other characters with their first byte are not.
+_CORE = r"[!#$%*+\-./0-9:=?@A-Z^_a-z|~\xc2-\xdf\x80-\xbf\xe0-\xef\xf0-\xf4]"
+_MOST, _OTHER = _CORE.replace(r"\xe0-\xef", r"\xe0\xe1\xe3-\xef"), r"\xe2(?!\x80[\x98-\x9f])"
+_RUN = "(?:" + _OTHER + ")?" + _MOST + "+(?:" + _OTHER + _MOST + "+)*"
 # A comma, an ampersand, a bracket belong to the value when more of it follows and no next pair begins there.
 _VALUE = (
-    _CORE + r"+(?:(?:[,&;](?![A-Za-z_][A-Za-z0-9_.-]{0,40} ?[=:])|[()\]{}]|\[(?!redacted:))(?=[A-Za-z0-9!#$%*^@])"
-    + _CORE + "+){0,16}"
+    _RUN + r"(?:(?:[,&;](?![A-Za-z_][A-Za-z0-9_.-]{0,40} ?[=:])|[()\]{}]|\[(?!redacted:))(?=[A-Za-z0-9!#$%*^@])"
+    + _RUN + "){0,16}"
 )
 # Conditions on unquoted values: any word; in prose, one with more than letters or the last of its line; for keys
 # and tokens, one that is long and not words, a number or a date.
@@ -294,11 +300,19 @@ def _quoted(separator: str, least: int) -> str:
     """Give the pattern of what follows a key up to a quoted value of at least so many characters, and that value."""
     start = "(" + _CLOSE + "(?:" + separator + r""")[bBfFrRuU@]?(\\{0,7}["']|`))"""
     prose = "[A-Z]?[a-z]{1,12} (?:[a-z]{1,12} ){0,6}" + _STEM + r"\b"
-    refused = r"(?!\[redacted:|(?:[A-Z][a-z]+ )?" + _BLANK + r"\2|\$[({]|" + prose + ")"
+    refused = r"(?!\2\2|\[redacted:|(?:[A-Z][a-z]+ )?" + _BLANK + r"\2|\$[({]|" + prose + ")"
     # Up to the first closing quote: runs without any sign that could be it, then one such sign that is not.
     # A group in a lookahead gives nothing back.
     run, sign = r"""(?=([^\r\n"'`\\]{0,256}))""", r"""(?!(?<!\\)\2)["'`\\]"""
     return start + refused + rf"[^\r\n]{{{least}}}{run}\3(?:(?:{sign}|\2\2){run}\4){{0,16}}(?=(?<!\\)\2)"
+
+
+def _tripled(separator: str, least: int) -> str:
+    """Give the same for a value between triple quotes, which may take several lines."""
+    start = "(" + _CLOSE + "(?:" + separator + r""")[bBfFrRuU]{0,2}((\\{0,7}["'])\3\3))"""
+    run, sign = r"""(?=([^"'`\\]{0,256}))""", r"""(?!\2)["'`\\]"""
+    refused = r"(?!\s*(?:\[redacted:|" + _BLANK + r"\s*\2))"
+    return start + refused + rf"(?:(?!\2)[\s\S]){{{least}}}{run}\4(?:{sign}{run}\5){{0,32}}(?=\2)"
 
 
 def _bare(assigned: str, said: str) -> str:
@@ -307,7 +321,8 @@ def _bare(assigned: str, said: str) -> str:
 
 
 _NO_NAME = "(?![A-Z_]{2,40}" + _END + ")"
-_ELEMENT = "(>)" + _LEAVE + r"[^<>\s]{1,200}(?=</)"
+_ATTRIBUTE = r"""[ \t][A-Za-z:-]{1,20}=["']"""
+_ELEMENT = "((?:" + _ATTRIBUTE + r"[^<>\r\n]{0,100})?>)" + _LEAVE + r"[^<>\s]{1,200}(?=</)"
 _FLAG = "-(?:passw(?:or)?d|token|secret|key)(?=[ \\t]{1,4}[^-\\s])"
 _FLAGGED = r"([ \t]{1,4}" + _OPEN + ")" + _MORE + _LEAVE + _NO_NAME + _VALUE
 # "password 'x'" is SQL, "the password is 'x'" is prose. A bare value said in prose, in a table, or after so short a
@@ -319,15 +334,25 @@ _MIXED = (
     + "(?!" + _OPEN + "(?:" + "|".join(map(_any_case, _METHODS.split())) + ")[0-9])"
 )
 _SPOKEN = r"([ \t](?:is|was|to|\|)[ \t]" + _MIXED + _OPEN + ")" + _LEAVE + _VALUE
-_NETRC = r"(machine\s{1,40}\S{1,255}\s{1,40}login\s{1,40}\S{1,255}\s{1,40}password\s{1,40})" + _LEAVE + r"\S+"
+# A line of YAML's block, by itself.
+_BLOCK = r"(:[ \t]{1,4}[|>][+-]?[ \t]{0,4}\r?\n[ \t]{1,40})" + _LEAVE + r"(?=(\S{1,512}))\2(?=[ \t]{0,40}(?:\r|\n|\Z))"
+_NAME = r"(?!\[redacted:)\S{1,255}"
+_NETRC = (
+    r"(machine(?<![^\r\n]machine)\s{1,40}" + _NAME + r"\s{1,40}login\s{1,40}" + _NAME + r"\s{1,40}password\s{1,40})"
+    + _LEAVE + r"\S+"
+)
 _IN_LINES = (
     ("url_password", b"://", _URL),
+    ("url_password", b"://[redacted:", _URL_MASKED),
+    ("password", b"curl", _CURL_QUOTED),
+    ("password", b"curl", _CURL_QUOTED_TWICE),
     ("password", b"curl", _CURL),
     ("password", b"machine ", _NETRC),
 )
 # What may begin a value behind a key; its first character is looked at first.
 _FOLLOWED = (
-    r"""(?=[\\"'`*=: \t>])(?=(?:\\{0,7}["'`]\]?|\*\*?)?(?:[ \t]{0,4}[=:]|>)|[ \t](?:(?:is|was|to|\|)[ \t]|["'`]))"""
+    r"""(?=[\\"'`*=: \t>])(?=(?:\\{0,7}["'`]\]?|\*\*?)?(?:[ \t]{0,4}[=:]|>)|[ \t](?:(?:is|was|to|\|)[ \t]|["'`])|"""
+    + _ATTRIBUTE + ")"
 )
 # Which keys are credentials: api_key, auth-key, AccessKey, account, private, signing, master, service, encryption.
 _KEY_OF = "(?<=[ihstegrn_-]key)(?:" + "|".join(
@@ -335,16 +360,20 @@ _KEY_OF = "(?<=[ihstegrn_-]key)(?:" + "|".join(
     for endings in ("api", "auth|cess|ount|vate|ning|ster|vice", "yption")
     for joint in ("", "[_-]")
 ) + ")"
-_PASSWORD = (_quoted(_SEPARATOR + "|" + _SAID, 1), _bare(_ANY, _MORE), _ELEMENT, _SPOKEN)
-_SECRET = (_quoted(_SEPARATOR, 6), _bare(_ANY, _LONG), _ELEMENT, _SPOKEN)
-_KEY = (_quoted(_SEPARATOR, 6), _bare(_LONG, _LONG), _ELEMENT, _SPOKEN)
-_SHORT = (_quoted(_SEPARATOR, 1), _bare(_ANY, _MIXED))
+_PASSWORD = (
+    _tripled(_SEPARATOR, 1), _quoted(_SEPARATOR + "|" + _SAID, 1), _bare(_ANY, _MORE), _ELEMENT, _SPOKEN, _BLOCK
+)
+_SECRET = (_tripled(_SEPARATOR, 6), _quoted(_SEPARATOR, 6), _bare(_ANY, _LONG), _ELEMENT, _SPOKEN, _BLOCK)
+_KEY = (_tripled(_SEPARATOR, 6), _quoted(_SEPARATOR, 6), _bare(_LONG, _LONG), _ELEMENT, _SPOKEN, _BLOCK)
+_SHORT = (_tripled(_SEPARATOR, 1), _quoted(_SEPARATOR, 1), _bare(_ANY, _MIXED))
+# The shell's PWD is a folder.
+_FOLDER = "(?<![a-z]pwd)(?!(?<=[$]pwd):)" + r"""(?![ \t]{0,4}[=:][ \t]{0,4}["']?/[a-z0-9_./-]{0,200}""" + _END + ")"
 # kind, needle and key in the lower-cased text (the key starts with the needle), patterns of what follows the key
 _KEYED = (
     ("authorization", b"authorization", "authorization", (_AUTHORIZATION,)),
     ("token", b"bearer", r"bearer(?=[ \t])", (_BEARER,)),
     ("password", b"pass", "pass(?:w(?:or)?d|phrase|code)" + _FOLLOWED, _PASSWORD),
-    ("password", b"pwd", "pwd" + _FOLLOWED + "(?<![a-z]pwd)", _PASSWORD),
+    ("password", b"pwd", "pwd" + _FOLLOWED + _FOLDER, _PASSWORD),
     ("password", b"pass", "pass" + _FOLLOWED + "(?<![a-z]pass)", _SHORT),
     ("password", b"pw", "pw" + _FOLLOWED + "(?<![a-z0-9]pw)", _SHORT),
     ("password", b"identified by", r"identified by(?=[ \t])", (_quoted(r"[ \t]{1,4}", 1),)),

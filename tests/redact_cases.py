@@ -252,6 +252,28 @@ OTHERS = [
     ("azure_client_secret", "Abc8{}", "Q~" + chars(ALNUM, 34)),
     ("azure_sas", "https://x.blob.core.windows.net/c?sv=1&sig={}&se=2", chars(ALNUM, 40) + "%3D"),
     ("terraform_token", "token Ab12Ab12Ab12Ab{} here", ".atlasv1." + chars(URLSAFE, 67)),
+    ("github_token", "git clone https://{}@github.com/x", "ghp" + "_" + chars(ALNUM, 36)),
+    ("url_password", "git clone https://[redacted:github_token]:{}@github.com/x", "p4ssw0rd"),
+    *(("password", f"password = {q * 3}{{}}{q * 3}\nx = 1", "hunter2x") for q in ("'", '"', '\\"')),
+    ("secret", "SECRET = '''{}'''", '\n  hunter2x\n  it\'s "so"\n'),
+    *(
+        ("password", "password={} next", secret)
+        for secret in ("日本語" + "pass123", "abc€" + "def1", "€uro" + "123", "パス" + "ワード1")
+    ),
+    *(
+        ("password", text, secret)
+        for text, secret in (
+            ("curl -u 'admin:{}' https://x", "s3 cret"),
+            ('curl --user "admin:{}" https://x', "s3 cret's"),
+            ("curl -u admin:{} https://x", "12345"),
+            ("curl -su admin:{} https://x", "s3cret"),
+            ('<password type="x">{}</password>', "hunter2x"),
+            ("password: |\n  {}\nuser: bob", "hunter2x"),
+            ("password: >-\n    {}", "hunter2x"),
+            ("pwd={}", "/hunter!2x"),
+            ("$pwd = '{}'", "hunter2x"),
+        )
+    ),
     ("private_key", "before\n{}\nafter", pem()),
     ("private_key", "before\n{}\nafter", pem("OPENSSH PRIVATE KEY")),
     ("private_key", "before\n{}\nafter", pem("PGP PRIVATE KEY BLOCK")),
@@ -328,6 +350,12 @@ the password is sha256-hashed, base64 encoded, and was changed in 2024
 the token is OAuth2-based, the secret is in Vault and the api_key is required
 pass: 120ms, fail: 3/4
 PWD=/home/bob/project
+PWD=/work/main
+PWD="/work/main" OLDPWD=/work
+echo $PWD: done
+then curl -o x https://example.org; docker run -u 1000:1000 x
+of machine learning login page password reset
+<password type="x" required="true"/>
 el año pasado, contraseña olvidada; パスワードを忘れた; Пароль забыт
 """.strip().splitlines()
 
@@ -344,6 +372,8 @@ KEYS = ["password", "DB_PASSWORD", "secret", "client_secret", "token", "api_key"
 QUOTABLE = [value for value in PLACEHOLDERS if value[-1] not in ")'" and not re.search(r"/|\w\.|\w\[", value)]
 CLEAN = [
     *PROSE,
+    'password = """None"""',
+    "token = '''${TOKEN}'''",
     *(f"{key}{separator}{value}" for key in KEYS for separator in ("=", " = ", ": ") for value in PLACEHOLDERS),
     *(f'"{key}": "{value}"' for key in KEYS for value in QUOTABLE),
     *(f"postgres://bob:{value}@db/x" for value in ("${PASSWORD}", "<password>", "***", "xxxx", "{password}", "...")),

@@ -100,6 +100,8 @@ _CREDENTIAL_LIKE = st.lists(st.sampled_from(_PIECES), max_size=14).map("".join)
 @example('Authorization: Token token="p4ssw0rd12345", email="x"')
 @example("DB_PASSWORD=secret://prod/db")
 @example("pass=pass://vault/item")
+@example("machine a login b password <machine a login b password **abcdef123456>: ")
+@example('password = """x')
 def test_pieces_of_credentials_in_any_order_are_masked_once_for_all(text: str) -> None:
     once = redact(text)
     assert redact(once) == once
@@ -173,6 +175,14 @@ _ADVERSARIAL = [
         "--token '",
         " -u a",
         "curl -u a:b ",
+        "curl -u 'a:b",
+        'password="""',
+        "password='''a",
+        "password=€",
+        "password=語",
+        'password a="',
+        "password: |\n a ",
+        "machine a login b ",
         "password \t \t",
     ),
     *("token=\"token='token=\\\"token=\\'token=`", "password='" + "a" * 600 + "\n", "password='a " + "b " * 8),

@@ -217,6 +217,15 @@ def test_a_file_that_cannot_be_written_is_told_before_anything_is(
     assert rows(database, STORED) == [(0,)]
 
 
+@pytest.mark.servers("any")
+def test_a_file_that_is_full_is_told_as_such(database: str, backfill: Callable[..., Any]) -> None:
+    make_source(database, 3)
+    add(database, None)
+    code, facts = backfill("--refused", "/dev/full")
+    assert code == 21
+    assert "--refused: cannot write /dev/full: No space left on device" in facts["error"]
+
+
 def test_an_error_of_the_source_is_told_as_the_sources_without_its_password(
     database: str, new_empty_database: Callable[[], str], backfill: Callable[..., Any]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
@@ -177,12 +178,14 @@ class RefusedFile:
                 self._file = self._path.open("a" if self._keep else "w", encoding="utf-8")
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         """Close the file, and leave no empty one."""
         if self._file is None or self._path is None:
             return
         held = os.fstat(self._file.fileno())
-        self._file.close()
+        # Closing writes anew what could not be written, which is told already.
+        with contextlib.suppress(OSError) if kind else self._written():
+            self._file.close()
         if stat.S_ISREG(held.st_mode) and not held.st_size:
             self._path.unlink(missing_ok=True)
 

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from memory_plugin import __version__
+from memory_plugin.installer import output
 from memory_plugin.installer.errors import InstallError, UsageError, one_line
 from memory_plugin.installer.saying import say
 from memory_plugin.installer.supervisor import StoppedError
@@ -25,6 +26,9 @@ COMMANDS = (
 )
 # `import` is no name for a module.
 _MODULES = {"adopt-public": "adopt_public", "import": "import_"}
+
+_LISTINGS = ("status", "plan", "render", "dsn")
+_AFTER_BROKEN_PIPE = "look at what was done with memory-plugin status, or run this again without the pipe"
 
 _EPILOG = """\b
 Examples:
@@ -51,6 +55,13 @@ class LazyGroup(click.Group):
             line = f"memory-plugin: ended by {name}; a statement under way was cancelled -- run this again"
             say("command_failed", line, exit_code=status)
             raise click.exceptions.Exit(status) from None
+        except BrokenPipeError:
+            # Not further: click ends the program without a word. What only lists has no more to do.
+            output.give_up()
+            if ctx.invoked_subcommand in _LISTINGS:
+                raise click.exceptions.Exit(0) from None
+            told = "the reader of what this prints has gone before its end"
+            raise InstallError(stem="Output could not be written", detail=told, hint=_AFTER_BROKEN_PIPE) from None
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command, or None for a name there is not."""
@@ -92,10 +103,6 @@ def run(arguments: list[str]) -> int:
         return _fail(UsageError(error.format_message(), hint=f"see {path} --help"), verbose)
     except (click.Abort, KeyboardInterrupt):
         return 130
-    except BrokenPipeError:
-        # `memory-plugin status | head`: the reader has had enough, which is no failure.
-        sys.stderr.close()
-        return 0
     except click.ClickException as error:
         return _fail(UsageError(error.format_message()), verbose)
     except Exception as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import psycopg
 import pytest
 
 from fixtures.installing import connected, rows
-from fixtures.sidecars import PROGRAM, wait_until
+from fixtures.sidecars import PROGRAM, clean_env, wait_until
 from memory_plugin import __version__
 from memory_plugin.installer import cli, options
 from memory_plugin.installer.commands import status as status_command
@@ -106,6 +107,26 @@ def test_an_unexpected_failure_is_one_line_and_with_verbose_a_traceback(
     assert "Traceback" not in printed
     assert cli.run(["status", "--verbose"]) == 1
     assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.servers("any")
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(["render", "001"], 0), (["status"], 0), (["verify"], 1), (["uninstall", "--yes"], 1)]
+)
+def test_a_reader_that_has_gone_ends_a_listing_and_is_told_of_anything_else(
+    database: str, arguments: list[str], code: int
+) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    environment = clean_env(MEMORY_PLUGIN_DATABASE_URL=database)
+    with open(write, "wb") as gone:
+        done = subprocess.run(
+            [PROGRAM, *arguments], env=environment, stdout=gone, stderr=subprocess.PIPE, text=True, timeout=60
+        )
+    said = "memory-plugin: Output could not be written: the reader of what this prints has gone before its end -- "
+    assert (done.returncode, done.stderr.count("\n")) == (code, code)
+    assert done.stderr.startswith(said if code else "")
+    assert rows(database, "select to_regnamespace('memory_plugin') is null") == [(False,)]
 
 
 @pytest.mark.servers("any")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import subprocess
 import uuid
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from fixtures.server import Server
 from fixtures.sidecars import PROGRAM, clean_env
 from memory_plugin.installer import cli
 from memory_plugin.installer.errors import ImportRefusedError
-from memory_plugin.installer.transfer import importing, progress
+from memory_plugin.installer.transfer import exporting, importing, progress
 
 MEMORIES = (
     "select namespace, id::text, content, kind, source, pin, created_at, expires_at, propagation "
@@ -164,6 +165,100 @@ def test_an_import_written_in_parts_keeps_what_one_statement_would_and_shows_how
     assert begun == f"{left} memories"
     assert len(parts) == 3
     assert f"import: {left} of {left} rows (100%)" in parts[-1]
+
+
+@pytest.mark.servers("any")
+def test_exports_to_one_file_at_once_keep_out_of_each_others_way(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(database)
+    file = tmp_path / "memories.ndjson"
+    write = exporting.write
+
+    def overtaken(*arguments: Any, **options: Any) -> exporting.Exported:
+        """Let another export to the same file begin and end first."""
+        monkeypatch.setattr(exporting, "write", write)
+        assert cli.run(["export", str(file), "--namespace", "org:b", "--database-url", database]) == 0
+        assert len(file.read_text().splitlines()) == 2
+        return write(*arguments, **options)
+
+    monkeypatch.setattr(exporting, "write", overtaken)
+    assert cli.run(["export", str(file), "--database-url", database]) == 0
+    assert len(file.read_text().splitlines()) == 5
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+
+
+@pytest.mark.servers("any")
+def test_an_export_follows_no_link_of_others_and_only_its_owner_reads_it(database: str, tmp_path: Path) -> None:
+    fill(database)
+    (tmp_path / "theirs").write_text("kept")
+    (tmp_path / "memories.ndjson.part").symlink_to(tmp_path / "theirs")
+    assert cli.run(["export", str(tmp_path / "memories.ndjson"), "--database-url", database]) == 0
+    assert (tmp_path / "theirs").read_text() == "kept"
+    assert (tmp_path / "memories.ndjson").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.servers("any")
+def test_an_interrupted_export_takes_its_unfinished_file_away(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> exporting.Exported:
+        assert len(list(tmp_path.iterdir())) == 1
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(exporting, "write", interrupted)
+    assert cli.run(["export", str(tmp_path / "memories.ndjson.gz"), "--database-url", database]) == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.servers("any")
+def test_an_export_holds_few_large_memories_at_once(database: str) -> None:
+    with connected(database) as connection:
+        connection.execute(
+            "select memory_plugin.commit_memory('team:a', repeat('ab ', 200000) || i) from generate_series(1, 5) as i"
+        )
+    written: list[int] = []
+
+    class Out(BytesIO):
+        def write(self, data: Any) -> int:
+            written.append(len(data))
+            return super().write(data)
+
+    with connected(database) as connection, progress.meter("export", None) as meter:
+        assert exporting.write(connection, Out(), meter).memories == 5
+    assert max(written) < 2 * exporting._BYTES_A_WRITE
+    assert sum(written) > 3_000_000
+
+
+def gone() -> int:
+    """Return a pipe to write to whose reader has gone."""
+    read, write = os.pipe()
+    os.close(read)
+    return write
+
+
+@pytest.mark.servers("any")
+@pytest.mark.parametrize("command", ["export -", "uninstall --yes --export -"])
+@pytest.mark.parametrize("place", ["full", "gone", "closed"])
+def test_standard_output_that_takes_no_export_is_named_and_nothing_is_dropped(
+    database: str, command: str, place: str
+) -> None:
+    fill(database)
+    shell = ["sh", "-c", '"$0" "$@" >&-'] if place == "closed" else []
+    with open("/dev/full" if place == "full" else gone(), "wb") as stream:
+        done = subprocess.run(
+            [*shell, PROGRAM, *command.split()],
+            env=clean_env(MEMORY_PLUGIN_DATABASE_URL=database),
+            stdout=stream,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 21
+    assert done.stderr.splitlines()[-1].startswith(
+        "memory-plugin: A setting is not valid: cannot write standard output: "
+    )
+    assert len(rows(database, MEMORIES)) == 4
 
 
 # More different words than a tsvector holds.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import os
-import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import BinaryIO, cast
 import click
 import psycopg
 
-from memory_plugin.installer import options
+from memory_plugin.installer import options, output
 from memory_plugin.installer.connect import Connection
 from memory_plugin.installer.errors import BadSettingError
 from memory_plugin.installer.transfer import exporting, store
@@ -23,6 +23,8 @@ from memory_plugin.installer.transfer.progress import meter
 
 # Level 6 is zlib's own choice, and twice as slow for a tenth less.
 _GZIP_LEVEL = 4
+# Characters of a file's name that the name of its unfinished copy repeats: a name holds 255 bytes.
+_NAME_KEPT = 50
 _EPILOG = """\b
 Examples:
   memory-plugin export memories.ndjson.gz --embeddings
@@ -67,20 +69,25 @@ def write_file(
 def _opened(file: str) -> Iterator[BinaryIO]:
     """Yield a file to write; a regular file takes its name at the end, and only its owner may read it."""
     if file == "-":
-        out = sys.stdout.buffer
-        yield out
-        out.flush()
+        with output.binary() as out:
+            yield out
         return
     path = Path(file)
     regular = path.is_file() or not path.exists()
-    part = path.with_name(path.name + ".part") if regular else path
+    part = path
     try:
-        raw = os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
+        if regular:
+            # A name of its own: two exports to one file must not write into one another.
+            descriptor, name = tempfile.mkstemp(".part", f"{path.name[:_NAME_KEPT]}.", path.parent)
+            part = Path(name)
+        else:
+            descriptor = os.open(path, os.O_WRONLY)
+        raw = os.fdopen(descriptor, "wb")
     except OSError as error:
-        raise BadSettingError(f"cannot write {part}: {error.strerror}") from None
+        raise BadSettingError(f"cannot write {path}: {error.strerror}") from None
     try:
         with raw:
-            if path.suffix == ".gz":
+            if file.endswith(".gz"):
                 with gzip.GzipFile(
                     filename=path.stem, fileobj=raw, mode="wb", compresslevel=_GZIP_LEVEL, mtime=0
                 ) as packed:

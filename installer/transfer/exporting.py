@@ -18,7 +18,9 @@ from memory_plugin.installer.transfer.progress import Meter
 _ROW_HEAD = 6
 _FILE_HEAD = b"PGCOPY\n\xff\r\n\0"
 _FILE_HEAD_LENGTH = 19
+# So many lines, or so many bytes, are held before they are written.
 _LINES_A_WRITE = 512
+_BYTES_A_WRITE = 1 << 20
 
 # concat() and not row_to_json or ||: it copies nothing twice and leaves out what is absent. Names, kinds, sources and
 # identifiers hold nothing that JSON escapes.
@@ -116,7 +118,7 @@ def _check_there(connection: Connection, namespaces: Sequence[str], everything: 
 
 def _copy(connection: Connection, query: sql.Composed, out: BinaryIO, meter: Meter) -> int:
     """Copy the one text column of a query to `out` and return how many rows it had."""
-    rows = 0
+    rows = size = 0
     lines: list[bytes | bytearray | memoryview] = []
     statement = sql.SQL("copy ({}) to stdout (format binary)").format(query)
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
@@ -129,10 +131,12 @@ def _copy(connection: Connection, query: sql.Composed, out: BinaryIO, meter: Met
                 continue
             lines.append(row[_ROW_HEAD:])
             rows += 1
-            if len(lines) == _LINES_A_WRITE:
+            size += len(row)
+            if len(lines) == _LINES_A_WRITE or size >= _BYTES_A_WRITE:
                 out.write(b"".join(lines))
                 meter.advance(len(lines))
                 lines.clear()
+                size = 0
     out.write(b"".join(lines))
     meter.advance(len(lines))
     return rows

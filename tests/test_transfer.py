@@ -161,10 +161,24 @@ def test_an_import_written_in_parts_keeps_what_one_statement_would_and_shows_how
         ("team:a", text) for text in sorted([kept, kept, "only", "there" if mode == "skip" else "new"])
     ]
     left = 6 if mode == "skip" else 4
-    begun, *parts = shown.err.partition("import: writing ")[2].splitlines()
+    checking, _, writing = shown.err.partition("import: writing ")
+    begun, *parts = checking.partition("import: checking ")[2].splitlines()
+    assert (begun, len(parts)) == ("6 lines", 3)
+    assert "import: 6 of 6 rows (100%)" in parts[-1]
+    begun, *parts = writing.splitlines()
     assert begun == f"{left} memories"
     assert len(parts) == 3
     assert f"import: {left} of {left} rows (100%)" in parts[-1]
+
+
+def test_lines_are_parted_by_their_number_and_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importing, "_LINES", 3)
+    monkeypatch.setattr(importing, "_BYTES", 10)
+    parts = importing._Parts()
+    parts.add(b"\n\n\na\n0123456789\n")
+    parts.add(b"a\nb\n")
+    assert parts.finish() == [(0, 3), (3, 5), (5, 7)]
+    assert importing._Parts().finish() == []
 
 
 @pytest.mark.servers("any")
@@ -261,6 +275,45 @@ def test_standard_output_that_takes_no_export_is_named_and_nothing_is_dropped(
     assert len(rows(database, MEMORIES)) == 4
 
 
+def test_standard_input_that_is_closed_is_named(database: str) -> None:
+    shell = ["sh", "-c", '"$0" "$@" <&-', str(PROGRAM), "import", "-", "--database-url", database]
+    done = subprocess.run(shell, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 21
+    assert "cannot read standard input: it is closed" in done.stderr
+
+
+@pytest.mark.servers("any")
+@pytest.mark.parametrize("cut", [-9, -30, 40])
+def test_a_file_that_is_cut_off_is_told_without_what_it_holds(database: str, cut: int) -> None:
+    line = json.dumps({**GOOD, "content": "hush " * 200})
+    for text in (line[:cut], line.replace('"hush', "hush")):
+        done = program(database, "import", "-", stdin=f"{json.dumps(GOOD)}\n{text}")
+        assert done.returncode == 28
+        assert "line 2: is not JSON, or cut off" in done.stderr
+        assert "hush" not in done.stderr
+    assert rows(database, LIVE) == []
+
+
+@pytest.mark.servers("any")
+def test_what_is_imported_may_be_compressed_begin_with_a_mark_and_hold_blank_lines(
+    database: str, tmp_path: Path
+) -> None:
+    lines = [json.dumps({**GOOD, "content": text}).encode() for text in ("one", "two")]
+    text = b"\xef\xbb\xbf" + lines[0] + b"\n \t \n\n  \r\n" + lines[1] + b"\n  "
+    (tmp_path / "plain.gz").write_bytes(text)
+    (tmp_path / "packed").write_bytes(gzip.compress(text))
+    for number, file in enumerate(("plain.gz", "packed", "-"), start=1):
+        data = (tmp_path / "packed").read_bytes()
+        name = file if file == "-" else str(tmp_path / file)
+        command = [PROGRAM, "import", name, "--database-url", database, "--json"]
+        done = subprocess.run(command, env=clean_env(), input=data, capture_output=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["written"] == 2
+        assert rows(database, LIVE) == [("team:a", text) for text in ["one"] * number + ["two"] * number]
+    ok(program(database, "export", str(tmp_path / ".gz")))
+    assert (tmp_path / ".gz").read_bytes()[:2] == b"\x1f\x8b"
+
+
 # More different words than a tsvector holds.
 WORDS = " ".join(f"w{i:08d}" for i in range(130_000))
 GOOD = {"type": "memory", "namespace": "team:a", "content": "fine", "kind": "fact", "source": "agent"}
@@ -290,7 +343,9 @@ GOOD = {"type": "memory", "namespace": "team:a", "content": "fine", "kind": "fac
         ({**GOOD, "namespace": "no name"}, "namespace"),
         ({**GOOD, "embedding": [1, 2]}, "1536"),
         ({**GOOD, "id": "x"}, "id"),
-        ({**GOOD, "type": "dream"}, "type"),
+        ({**GOOD, "type": "dream"}, "type must be one of: namespace, memory"),
+        ({"type": "zzz"}, "type must be one of: namespace, memory"),
+        ({}, "type is required"),
     ],
 )
 def test_a_line_that_breaks_a_rule_is_named_and_nothing_is_imported(database: str, bad: Any, word: str) -> None:

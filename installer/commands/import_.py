@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 import sys
@@ -18,6 +19,8 @@ from memory_plugin.installer.errors import BadSettingError, ImportRefusedError
 from memory_plugin.installer.transfer import importing, store
 from memory_plugin.installer.transfer.progress import meter
 
+# What a gzip file begins with; no JSON does.
+_GZIP = b"\x1f\x8b"
 _EPILOG = """\b
 Examples:
   memory-plugin import memories.ndjson.gz
@@ -38,9 +41,9 @@ Examples:
 def command(file: str, database_url: str | None, on_conflict: str, as_json: bool) -> None:
     """Read namespaces and memories from an NDJSON FILE.
 
-    Takes what `export` writes. A name ending in .gz is decompressed; `-` is standard input. One transaction: if a line
-    breaks a rule it is named, and nothing is imported. Ids and created_at are kept; a line without an id becomes a new
-    memory.
+    Takes what `export` writes. What gzip has compressed is decompressed; `-` is standard input. One transaction: if a
+    line breaks a rule it is named, and nothing is imported. Ids and created_at are kept; a line without an id becomes a
+    new memory.
     """
     settings = options.settings(database_url=database_url)
     with _opened(file) as source, store.session(settings, "import") as connection:
@@ -73,38 +76,40 @@ class _Source:
 
 
 class _Counted:
-    """Standard input, which cannot tell its position."""
+    """A stream that counts what is read of it, and whose first bytes are known beforehand."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
+        self.head = self._kept = stream.read(len(_GZIP))
         self.count = 0
 
     def read(self, size: int) -> bytes:
         """Read and count."""
-        data = self._stream.read(size)
+        kept, self._kept = self._kept, b""
+        data = kept + self._stream.read(size - len(kept))
         self.count += len(data)
         return data
 
 
 @contextmanager
 def _opened(file: str) -> Iterator[_Source]:
-    """Yield a file to read, decompressed by its name."""
-    if file == "-":
-        counted = _Counted(sys.stdin.buffer)
-        yield _Source(cast("BinaryIO", counted), None, lambda: counted.count)
-        return
+    """Yield a file to read, decompressed where its first bytes say that it is compressed."""
+    shown = "standard input" if file == "-" else file
+    if file == "-" and sys.stdin is None:
+        raise BadSettingError("cannot read standard input: it is closed", hint="name a file, or give one with <")
     try:
-        with open(file, "rb") as raw:
-            size = os.fstat(raw.fileno()).st_size or None
+        with contextlib.nullcontext(sys.stdin.buffer) if file == "-" else open(file, "rb") as raw:
+            size = None if file == "-" else os.fstat(raw.fileno()).st_size or None
             counted = _Counted(raw)
-            if file.endswith(".gz"):
-                with gzip.GzipFile(fileobj=cast("BinaryIO", counted), mode="rb") as packed:
+            stream = cast("BinaryIO", counted)
+            if counted.head == _GZIP:
+                with gzip.GzipFile(fileobj=stream, mode="rb") as packed:
                     yield _Source(cast("BinaryIO", packed), size, lambda: counted.count)
             else:
-                yield _Source(cast("BinaryIO", counted), size, lambda: counted.count)
+                yield _Source(stream, size, lambda: counted.count)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ImportRefusedError(
-            f"{file} is cut off or not gzip: {error}", hint="take a whole copy of the file"
+            f"{shown} is cut off or not gzip: {error}", hint="take a whole copy of the file"
         ) from None
     except OSError as error:
-        raise BadSettingError(f"cannot read {file}: {error.strerror or error}") from None
+        raise BadSettingError(f"cannot read {shown}: {error.strerror or error}") from None

@@ -26,9 +26,14 @@ _STAGING = "memory_plugin_import"
 # Control characters that JSON text never holds quote and separate, so that CSV takes every line as it is. Should a file
 # hold them all the same, they become one that JSON refuses; and a lone carriage return, which would end a row, a tab.
 _FORBIDDEN = bytes.maketrans(b"\x00\x01\x02\r", b"\x03\x03\x03\t")
-# What is written by one statement, so that it shows how far an import is.
+# What one statement checks or writes, by lines and by bytes, so that it shows how far an import is.
 _LINES = 1000
+_BYTES = 2 << 20
 _END_OF_DATA = re.compile(rb"^\\\.[ \t]*$", re.MULTILINE)
+_BLANK = re.compile(rb"^[ \t]+$", re.MULTILINE)
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# So much of a message of the server's is shown: it may repeat a value.
+_MESSAGE = 200
 
 _STAGE = f"""
 create temporary table {_STAGING} (n bigint generated always as identity (cache 1000), line json) on commit drop;
@@ -46,42 +51,44 @@ _TIME = rf"""^"2[0-9]{{3}}-{_DAY}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0
 # A memory as an export writes it, which no rule of a line can refuse, is taken without a call of a function: a tenth of
 # the time. What is in any doubt (an escape before the first visible character, \u, an embedding, a text so long that it
 # may hold too many words) is left to the rules.
-_CHECK_ORDINARY = rf"""
-insert into pg_temp.{_STAGING}_checked (
-    n, line_type, namespace, id, content, kind, source, expires_at, pin, created_at
-)
-select
-    s.n, 'memory', pg_catalog.btrim(x.namespace::text, '"'), pg_catalog.btrim(x.id::text, '"')::uuid,
-    x.content #>> '{{}}', pg_catalog.btrim(x.kind::text, '"'), pg_catalog.btrim(x.source::text, '"'),
-    pg_catalog.btrim(x.expires_at::text, '"')::timestamptz, coalesce(x.pin::text = 'true', false),
-    pg_catalog.btrim(x.created_at::text, '"')::timestamptz
-from pg_temp.{_STAGING} as s
--- \u0000 and half a pair of surrogates are errors wherever a line is taken apart: only the rules can name the line.
-cross join lateral pg_catalog.json_to_record(
-    case when pg_catalog.json_typeof(s.line) = 'object' and pg_catalog.strpos(s.line::text, '\u') = 0 then s.line end
-) as x (
-    type json, namespace json, id json, content json, kind json, source json, expires_at json,
-    propagation json, pin json, embedding json, created_at json
-)
-where x.type::text = '"memory"'
-    and x.kind::text in ({rules.CONSTANTS["json_kinds"]})
-    and x.source::text in ({rules.CONSTANTS["json_sources"]})
-    and x.namespace::text ~ '^"[^"\\]+"$'
-    and x.id::text ~* '^"{rules.UUID}"$'
-    and x.created_at::text ~ '{_TIME}'
-    and (x.expires_at is null or x.expires_at::text ~ '{_TIME}')
-    and (x.pin is null or x.pin::text in ('true', 'false'))
-    and x.content::text ~ '^"[^"\\!-~]*[!#-Z^-~]'
-    and pg_catalog.octet_length(x.content::text) <= {rules.UNCHECKED_BYTES}
-    and x.propagation is null and x.embedding is null
-"""
-_CHECK_REST = f"""
-with rest as materialized (
-    select s.n, s.line from pg_temp.{_STAGING} as s
-    where s.line is not null and not exists (select from pg_temp.{_STAGING}_checked as c where c.n = s.n)
+_CHECK = rf"""
+with part as materialized (
+    select s.n, s.line from pg_temp.{_STAGING} as s where s.n > %(after)s and s.n <= %(upto)s and s.line is not null
+),
+ordinary as (
+    insert into pg_temp.{_STAGING}_checked (
+        n, line_type, namespace, id, content, kind, source, expires_at, pin, created_at
+    )
+    select
+        s.n, 'memory', pg_catalog.btrim(x.namespace::text, '"'), pg_catalog.btrim(x.id::text, '"')::uuid,
+        x.content #>> '{{}}', pg_catalog.btrim(x.kind::text, '"'), pg_catalog.btrim(x.source::text, '"'),
+        pg_catalog.btrim(x.expires_at::text, '"')::timestamptz, coalesce(x.pin::text = 'true', false),
+        pg_catalog.btrim(x.created_at::text, '"')::timestamptz
+    from part as s
+    -- \u0000 and half a pair of surrogates are errors wherever a line is taken apart: only the rules can name the line.
+    cross join lateral pg_catalog.json_to_record(
+        case when pg_catalog.json_typeof(s.line) = 'object' and pg_catalog.strpos(s.line::text, '\u') = 0
+            then s.line end
+    ) as x (
+        type json, namespace json, id json, content json, kind json, source json, expires_at json,
+        propagation json, pin json, embedding json, created_at json
+    )
+    where x.type::text = '"memory"'
+        and x.kind::text in ({rules.CONSTANTS["json_kinds"]})
+        and x.source::text in ({rules.CONSTANTS["json_sources"]})
+        and x.namespace::text ~ '^"[^"\\]+"$'
+        and x.id::text ~* '^"{rules.UUID}"$'
+        and x.created_at::text ~ '{_TIME}'
+        and (x.expires_at is null or x.expires_at::text ~ '{_TIME}')
+        and (x.pin is null or x.pin::text in ('true', 'false'))
+        and x.content::text ~ '^"[^"\\!-~]*[!#-Z^-~]'
+        and pg_catalog.octet_length(x.content::text) <= {rules.UNCHECKED_BYTES}
+        and x.propagation is null and x.embedding is null
+    returning n
 )
 insert into pg_temp.{_STAGING}_checked
-select r.n, l.* from rest as r cross join lateral memory_plugin._import_line(r.line) as l
+select r.n, l.* from part as r cross join lateral memory_plugin._import_line(r.line) as l
+where r.n not in (select n from ordinary)
 """
 # Of a million lines, a few thousand differ in these; and only what is in doubt is worth the call of the rules.
 _JUDGE_GROUPS = rf"""
@@ -108,7 +115,7 @@ where c.refusal is null
 """
 _REDACT = f"""
 update pg_temp.{_STAGING}_checked set content = memory_plugin._as_committed(content)
-where line_type = 'memory' and memory_plugin._redacts_on_commit()
+where line_type = 'memory' and n > %(after)s and n <= %(upto)s
 """
 _LAST_LINE_WINS = f"""
 delete from pg_temp.{_STAGING}_checked as c
@@ -209,16 +216,16 @@ def read(
 
     Raises ImportRefusedError naming line and rule, ConflictError with mode `error`; the caller then rolls back.
     """
-    _stage(connection, source, meter, done)
-    meter.stage("checking")
-    for statement in (_CHECKED, _CHECK_ORDINARY, f"analyze pg_temp.{_STAGING}_checked (n)", _CHECK_REST):
-        connection.execute(statement)
+    parts = _stage(connection, source, meter, done)
+    _in_parts(connection, _CHECK, parts, meter, "checking")
     if connection.execute(_JUDGE_GROUPS).rowcount:
         connection.execute(_REFUSE_GROUPS)
     connection.execute(f"analyze pg_temp.{_STAGING}_checked")
     _refuse_bad_lines(connection)
     connection.execute(f"drop table pg_temp.{_STAGING}")
-    connection.execute(_REDACT)
+    connection.execute(f"create index on pg_temp.{_STAGING}_checked (n)")
+    if store.one(connection, "select memory_plugin._redacts_on_commit()")[0]:
+        _in_parts(connection, _REDACT, parts, meter, "redacting")
     namespaces, memories = _counts(connection)
     if mode == "update":
         connection.execute(_LAST_LINE_WINS)
@@ -227,7 +234,7 @@ def read(
     if mode == "error":
         _refuse_conflicts(connection)
     _write_namespaces(connection, mode)
-    written, updated = _write_memories(connection, mode, vector, meter)
+    written, updated = _write_memories(connection, mode, vector, parts, meter)
     return Imported(namespaces, memories, written, updated, memories - written - updated)
 
 
@@ -239,7 +246,11 @@ def chunks(source: BinaryIO) -> Iterator[bytes]:
     held: list[bytes] = []
     size = 0
     line = 1
+    first = True
     while piece := source.read(_CHUNK):
+        if first:
+            piece = piece.removeprefix(_BYTE_ORDER_MARK)
+            first = False
         end = piece.find(b"\n")
         if size + (len(piece) if end < 0 else end) > _LONGEST_LINE:
             raise ImportRefusedError(f"line {line}: a line must take at most {_LONGEST_LINE} bytes")
@@ -263,18 +274,50 @@ def _safe(lines: bytes) -> bytes:
     if b"\r" in lines:
         lines = lines.replace(b"\r\n", b"\n")
     lines = lines.translate(_FORBIDDEN)
+    if b" \n" in lines or b"\t\n" in lines:
+        lines = _BLANK.sub(b"", lines)
     return _END_OF_DATA.sub(b"\x03", lines) if b"\\." in lines else lines
 
 
-def _stage(connection: Connection, source: BinaryIO, meter: Meter, done: Callable[[], int]) -> None:
-    """Copy every line into the staging table, where a column of type json takes JSON only."""
+class _Parts:
+    """A file's lines, parted by their number and their bytes."""
+
+    def __init__(self) -> None:
+        self._lines = self._last = self._size = 0
+        self._ends: list[int] = []
+
+    def add(self, lines: bytes) -> None:
+        """Take in some more whole lines."""
+        at = 0
+        while end := lines.find(b"\n", at) + 1:
+            self._lines += 1
+            self._size += end - at
+            at = end
+            if self._size >= _BYTES or self._lines - self._last == _LINES:
+                self._end()
+
+    def finish(self) -> list[tuple[int, int]]:
+        """Return each part as the line before it and its last line."""
+        if self._lines > self._last:
+            self._end()
+        return list(zip([0, *self._ends], self._ends, strict=False))
+
+    def _end(self) -> None:
+        self._ends.append(self._lines)
+        self._last, self._size = self._lines, 0
+
+
+def _stage(connection: Connection, source: BinaryIO, meter: Meter, done: Callable[[], int]) -> list[tuple[int, int]]:
+    """Copy every line into the staging table, where a column of type json takes JSON only; return the parts of it."""
     store.check_staging(connection)
     connection.execute(_STAGE)
+    parts = _Parts()
     before = done()
     try:
         with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
             for lines in chunks(source):
                 copy.write(lines)
+                parts.add(lines)
                 now = done()
                 meter.advance(now - before)
                 before = now
@@ -282,8 +325,22 @@ def _stage(connection: Connection, source: BinaryIO, meter: Meter, done: Callabl
         # The context says `COPY memory_plugin_import, line 3, column …`, in the server's language.
         match = re.search(rf"{_STAGING}\D*(\d+)", error.diag.context or "")
         line = f"line {match.group(1)}" if match else "a line"
-        detail = one_line(error.diag.message_detail or "")
-        raise ImportRefusedError(f"{line}: {error.diag.message_primary}{f' ({detail})' if detail else ''}") from None
+        # The server's own detail repeats the line, which is somebody's memory.
+        not_json = isinstance(error, psycopg.errors.InvalidTextRepresentation)
+        told = "is not JSON, or cut off" if not_json else one_line(error.diag.message_primary or "")[:_MESSAGE]
+        raise ImportRefusedError(f"{line}: {told}") from None
+    connection.execute(f"create index on pg_temp.{_STAGING} (n)")
+    connection.execute(f"analyze pg_temp.{_STAGING} (n)")
+    connection.execute(_CHECKED)
+    return parts.finish()
+
+
+def _in_parts(connection: Connection, statement: str, parts: list[tuple[int, int]], meter: Meter, doing: str) -> None:
+    """Run a statement for each part of the lines, and show how far it is."""
+    meter.rows(f"{doing} {parts[-1][1] if parts else 0} lines", parts[-1][1] if parts else 0)
+    for after, upto in parts:
+        connection.execute(statement, {"after": after, "upto": upto})
+        meter.advance(upto - after)
 
 
 def _refuse_bad_lines(connection: Connection) -> None:
@@ -329,19 +386,18 @@ def _write_namespaces(connection: Connection, mode: str) -> None:
     connection.execute(_NAMESPACES.format(only="where c.line_type = 'memory'", otherwise="nothing"))
 
 
-def _write_memories(connection: Connection, mode: str, vector: sql.Identifier, meter: Meter) -> tuple[int, int]:
+def _write_memories(
+    connection: Connection, mode: str, vector: sql.Identifier, parts: list[tuple[int, int]], meter: Meter
+) -> tuple[int, int]:
     """Insert the memories, some lines at a time; return how many are new and how many were changed."""
-    last, left = store.numbers(
-        connection,
-        f"select coalesce(pg_catalog.max(n), 0), pg_catalog.count(*) from pg_temp.{_STAGING}_checked "
-        "where line_type = 'memory'",
+    left = store.number(
+        connection, f"select pg_catalog.count(*) from pg_temp.{_STAGING}_checked where line_type = 'memory'"
     )
     meter.rows(f"writing {left} memories", left)
-    connection.execute(f"create index on pg_temp.{_STAGING}_checked (n)")
     otherwise = sql.SQL(_UPDATE_MEMORY).format(vector=vector) if mode == "update" else sql.SQL("nothing")
     written = updated = 0
-    for after in range(0, last, _LINES):
-        part = sql.SQL(_MEMORIES).format(after=after, upto=after + _LINES, otherwise=otherwise)
+    for after, upto in parts:
+        part = sql.SQL(_MEMORIES).format(after=after, upto=upto, otherwise=otherwise)
         memories, fresh, changed = store.numbers(connection, part)
         written, updated = written + fresh, updated + changed
         meter.advance(memories)

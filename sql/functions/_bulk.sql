@@ -118,6 +118,9 @@ begin
         propagation json, pin json, embedding json, metadata json, created_at json
     );
     line_type := case json_typeof(v_line.type) when 'string' then v_line.type #>> '{}' else _json_text('type', v_line.type) end;
+    if line_type is null or line_type not in ('namespace', 'memory') then
+        perform _check_choice('type', line_type, array['namespace', 'memory']);
+    end if;
     kind := case json_typeof(v_line.kind) when 'string' then v_line.kind #>> '{}' else _json_text('kind', v_line.kind) end;
     -- A rule's function costs more than all the rest of a line. It is asked wherever the value could break its rule.
     if v_line.expires_at is not null then
@@ -154,12 +157,13 @@ begin
 exception
     when sqlstate 'MP001' or sqlstate 'MP002' or data_exception or program_limit_exceeded then
         get stacked diagnostics v_detail = pg_exception_detail;
-        refusal := sqlerrm || coalesce(' (' || nullif(v_detail, '') || ')', '');
+        -- Postgres' own details may repeat the line, which is somebody's memory: these do not.
+        refusal := left(sqlerrm, 200) || case when v_detail ~ '^(\\u0000|Unicode )' then ' (' || v_detail || ')' else '' end;
 end
 $function$;
 
 comment on function memory_plugin._import_line(json) is
-    'One line of an export, read and checked but for type, namespace, kind and source, which are few and checked by '
+    'One line of an export, read and checked but for namespace, kind and source, which are few and checked by '
     '_import_group. A namespace line has its name in namespace. refusal is the first rule that the line breaks, '
     'else null.';
 

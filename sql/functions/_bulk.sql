@@ -158,7 +158,7 @@ exception
     when sqlstate 'MP001' or sqlstate 'MP002' or data_exception or program_limit_exceeded then
         get stacked diagnostics v_detail = pg_exception_detail;
         -- Postgres' own details may repeat the line, which is somebody's memory: these do not.
-        refusal := left(sqlerrm, 200) || case when v_detail ~ '^(\\u0000|Unicode )' then ' (' || v_detail || ')' else '' end;
+        refusal := left(sqlerrm, 200) || case when v_detail ~ e'^(\\\\u0000|Unicode )' then ' (' || v_detail || ')' else '' end;
 end
 $function$;
 

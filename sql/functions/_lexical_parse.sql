@@ -104,12 +104,12 @@ begin
 
     if v_text ~ '["-]' then
         -- What is excluded goes; a phrase stays, whatever stands in it.
-        v_words := regexp_replace(v_text, '("[^"]+")|(^|\s)-(?:"[^"]+"|' || c_word || ')', e'\\1\\2 ', 'g');
+        v_words := regexp_replace(v_text, e'("[^"]+")|(^|\\s)-(?:"[^"]+"|' || c_word || ')', e'\\1\\2 ', 'g');
         v_around := regexp_replace(v_words, '"[^"]+"', ' ', 'g');
         -- A minus counts only before a word or a phrase: well-known, -5 and a dash between spaces exclude nothing.
         for v_part in
             select m.part from regexp_matches(
-                v_text, '(?:(?:^|\s)(-))?(?:"([^"]+)"|(?<=\s-|^-)(' || c_word || '))', 'g'
+                v_text, e'(?:(?:^|\\s)(-))?(?:"([^"]+)"|(?<=\\s-|^-)(' || c_word || '))', 'g'
             ) as m (part)
         loop
             v_phrase := coalesce(v_part[2], v_part[3]);

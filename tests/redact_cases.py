@@ -350,8 +350,8 @@ the password is sha256-hashed, base64 encoded, and was changed in 2024
 the token is OAuth2-based, the secret is in Vault and the api_key is required
 pass: 120ms, fail: 3/4
 PWD=/home/bob/project
-PWD=/work/main
-PWD="/work/main" OLDPWD=/work
+PWD=/home/ada/app
+PWD="/home/ada/app" OLDPWD=/home
 echo $PWD: done
 then curl -o x https://example.org; docker run -u 1000:1000 x
 of machine learning login page password reset

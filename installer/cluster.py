@@ -68,6 +68,31 @@ class Patience:
 PATIENT = Patience()
 
 
+class Waiting:
+    """One wait, from now on."""
+
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
+        self._tell = time.monotonic() + TELL_EVERY_S
+
+    def go_on(self, pause: float, line: str) -> None:
+        """Sleep for a pause; say the line where nothing was said for long."""
+        if time.monotonic() > self._tell:
+            self._patience.report(line)
+            self._tell = time.monotonic() + TELL_EVERY_S
+        self._patience.sleep(pause)
+
+
+def take(handle: int, wait: Callable[[], None]) -> None:
+    """Lock a file for ourselves; while somebody else has it, call `wait`, which may raise, and look again."""
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            wait()
+
+
 def initialise(cluster: Path, programs: Path, account: Account | None, version: int) -> None:
     """Make the cluster; it appears under its name when it is complete."""
     if cluster.exists() and (cluster.is_mount() or any(cluster.iterdir())):
@@ -123,7 +148,7 @@ def find_running(cluster: Path, patience: Patience = PATIENT, hint: str = "") ->
     One that says that it starts or recovers is waited for however long it takes, one that says nothing has a bound.
     """
     deadline = time.monotonic() + START_TIMEOUT_S
-    tell = time.monotonic() + TELL_EVERY_S
+    waiting = Waiting(patience)
     pause = 0.1
     while (cluster / "postmaster.pid").exists():
         pid, address = _listed(cluster)
@@ -146,10 +171,7 @@ def find_running(cluster: Path, patience: Patience = PATIENT, hint: str = "") ->
             raise EmbeddedServerError(
                 f"process {pid} serves {cluster} and cannot be reached: {reason}", hint=hint or f"kill {pid}"
             )
-        if time.monotonic() > tell:
-            patience.report(f"waiting for PostgreSQL: {reason}")
-            tell = time.monotonic() + TELL_EVERY_S
-        patience.sleep(pause)
+        waiting.go_on(pause, f"waiting for PostgreSQL: {reason}")
         # Each question is a line in the server's log.
         pause = min(pause * 1.2, 1.0)
     return None
@@ -204,20 +226,19 @@ def _free(cluster: Path) -> Iterator[int]:
     number, memory and socket cannot be seen from here: a second server would destroy the data.
     """
     deadline = time.monotonic() + LINGER_S
+
+    def wait() -> None:
+        # The backends of a server that was killed take a moment to notice.
+        if time.monotonic() > deadline:
+            raise EmbeddedServerError(
+                f"{cluster} is in use by a server of another container or PID namespace, or by what is left"
+                " of one that was killed",
+                hint="stop it where it runs, or choose another --data-dir: one folder is for one container",
+            ) from None
+        time.sleep(0.05)
+
     with _handle(cluster) as handle:
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                # The backends of a server that was killed take a moment to notice.
-                if time.monotonic() > deadline:
-                    raise EmbeddedServerError(
-                        f"{cluster} is in use by a server of another container or PID namespace, or by what is left"
-                        " of one that was killed",
-                        hint="stop it where it runs, or choose another --data-dir: one folder is for one container",
-                    ) from None
-            time.sleep(0.05)
+        take(handle, wait)
         yield handle
 
 

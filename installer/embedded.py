@@ -297,16 +297,10 @@ def _starting_or_stopping(data: Path, patience: Patience) -> Iterator[None]:
     # Not the cluster's own folder where that is ours to make: it does not exist before the first start.
     handle = os.open(data.parent if data.name == "pgdata" else data, os.O_RDONLY)
     try:
-        tell = time.monotonic() + cluster.TELL_EVERY_S
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > tell:
-                    patience.report("waiting for another process, which starts or stops PostgreSQL")
-                    tell = time.monotonic() + cluster.TELL_EVERY_S
-            patience.sleep(0.05)
+        waiting = cluster.Waiting(patience)
+        cluster.take(
+            handle, lambda: waiting.go_on(0.05, "waiting for another process, which starts or stops PostgreSQL")
+        )
         yield
     finally:
         # Said, since a process that was forked meanwhile has the handle too.

@@ -5,9 +5,7 @@ import sys
 
 from memory_plugin.thin_api import server
 from memory_plugin.thin_api.log import FORMATS, configure, log
-from memory_plugin.thin_api.settings import SettingsError, from_env
-
-EXIT_SETTING = 21
+from memory_plugin.thin_api.settings import EXIT_SETTING, SettingsError, from_env
 
 
 def main() -> int:

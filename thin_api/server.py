@@ -45,7 +45,7 @@ from granian.server import Server
 from memory_plugin.thin_api import body, pool
 from memory_plugin.thin_api.app import make_application
 from memory_plugin.thin_api.log import Handler, configure, log
-from memory_plugin.thin_api.settings import Settings, described
+from memory_plugin.thin_api.settings import EXIT_SETTING, Settings, described
 from memory_plugin.thin_api.stalled import Watch
 
 SPARE_THREADS = 24
@@ -59,8 +59,6 @@ BACKLOG = 1024
 KEEP_ALIVE = 60.0
 DRAIN = 5
 PARENT_EVERY = 0.5
-# As for any setting that cannot be used.
-EXIT_ADDRESS = 21
 
 
 class AddressError(Exception):
@@ -75,8 +73,8 @@ def run(settings: Settings) -> int:
         claim = _claim(address, settings.port)
     except AddressError as error:
         message = f"cannot listen on {settings.host}:{settings.port}: {error}"
-        log("command_failed", level="error", message=message, exit_code=EXIT_ADDRESS)
-        return EXIT_ADDRESS
+        log("command_failed", level="error", message=message, exit_code=EXIT_SETTING)
+        return EXIT_SETTING
     shown = f"[{address}]:{settings.port}" if ":" in address else f"{address}:{settings.port}"
     log("started", address=shown, database=described(settings), pool=settings.pool_size, pid=os.getpid())
     if not settings.token and not ip_address(address.partition("%")[0]).is_loopback:

@@ -22,6 +22,8 @@ MAX_POOL_SIZE = 32
 DEFAULT_SWEEP_SECONDS = 30
 DEFAULT_EMBED_SECONDS = 5
 KEEPALIVES = {"keepalives_idle": "15", "keepalives_interval": "5", "keepalives_count": "3"}
+EXIT_SETTING = 21
+"""The exit status for a setting that cannot be used."""
 RUN_HEADER = "X-Memory-Plugin-Run"
 """The header of /v1/health in which a sidecar that was given a run says whose it is."""
 

@@ -77,7 +77,7 @@ begin
         scored := scored + v_farther.scored;
     end if;
     plan := v_found.plan;
-    if p_alone and not p_whole and coalesce(candidates, '{}') = '{}' then
+    if p_alone and not p_whole and plan.terms <> '{}' and coalesce(candidates, '{}') = '{}' then
         -- A part of a path, an address or a number is no word to the parser.
         v_found := _lexical_candidates(p_namespaces, p_query, p_filter, p_limit, true, true);
         candidates := v_found.candidates;

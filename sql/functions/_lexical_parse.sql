@@ -41,6 +41,24 @@ $function$;
 comment on function memory_plugin._lexical_piece(text, text) is
     'What is looked for in texts: of what begins with a word an expression for whole words, else the text itself.';
 
+create or replace function memory_plugin._lexical_phrase(p_text text, p_unspaced text)
+returns tsquery
+language plpgsql stable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+begin
+    -- Without a word the making of one would tell the caller so.
+    if p_text ~ p_unspaced or to_tsvector('@text_search_config@', p_text) = '' then
+        return null;
+    end if;
+    return phraseto_tsquery('@text_search_config@', p_text);
+end
+$function$;
+
+comment on function memory_plugin._lexical_phrase(text, text) is
+    'The words of a phrase, in their order; null where it has none, or has text without spaces, which p_unspaced '
+    'matches (null: no text has).';
+
 create or replace function memory_plugin._lexical_reads()
 returns integer
 language plpgsql immutable parallel safe security invoker
@@ -118,12 +136,8 @@ begin
                 v_phrases := v_phrases || v_phrase;
                 continue;
             end if;
-            v_tsquery := case
-                -- Without a word it would tell the caller so.
-                when (v_spaced or v_phrase !~ v_run) and to_tsvector('@text_search_config@', v_phrase) <> ''
-                    then phraseto_tsquery('@text_search_config@', v_phrase)
-            end;
-            if numnode(v_tsquery) > 0 then
+            v_tsquery := _lexical_phrase(v_phrase, case when not v_spaced then v_run end);
+            if v_tsquery is not null then
                 v_plan.required := coalesce(v_plan.required && !! v_tsquery, !! v_tsquery);
             elsif v_phrase ~ v_run or v_phrase !~ '^[[:alpha:]'']+$' then
                 v_absent := v_absent || _lexical_pattern(v_phrase, v_run);
@@ -172,11 +186,8 @@ begin
     v_plan.grams := coalesce(v_plan.grams, '{}');
 
     foreach v_phrase in array coalesce(v_phrases, '{}') loop
-        v_tsquery := case
-            when (v_spaced or v_phrase !~ v_run) and to_tsvector('@text_search_config@', v_phrase) <> ''
-                then phraseto_tsquery('@text_search_config@', v_phrase)
-        end;
-        if coalesce(numnode(v_tsquery), 0) = 0 or p_whole then
+        v_tsquery := _lexical_phrase(v_phrase, case when not v_spaced then v_run end);
+        if v_tsquery is null or p_whole then
             if _trim(v_around) = '' then
                 -- Each is a look through every text, and nobody means so many.
                 v_pattern := _lexical_pattern(lower(v_phrase), v_run);

@@ -44,24 +44,27 @@ left join pg_catalog.pg_namespace as n on n.oid = e.extnamespace
 # What of vector {role} may not use, with its schema and without. Rights that nobody has changed are null, and public
 # has them.
 VECTOR_RIGHTS = """
-select
-    wanted.privilege, wanted.name, pg_catalog.replace(wanted.name, pg_catalog.quote_ident(n.nspname) || '.', '') as bare
+with members as materialized (
+    select d.classid, d.objid, pg_catalog.quote_ident(n.nspname) || '.' as schema
+    from pg_catalog.pg_extension as e
+    inner join pg_catalog.pg_namespace as n on n.oid = e.extnamespace
+    inner join pg_catalog.pg_depend as d
+        on d.refclassid = 'pg_catalog.pg_extension'::regclass and d.refobjid = e.oid and d.deptype = 'e'
+    where e.extname = 'vector'
+)
+select refused.privilege, refused.name, pg_catalog.replace(refused.name, refused.schema, '') as bare
 from (
-    select 'execute on routine' as privilege, p.oid::regprocedure::text as name, 'pg_catalog.pg_proc'::regclass as kind,
-        p.oid, pg_catalog.has_function_privilege({role}, p.oid, 'execute') as granted
-    from pg_catalog.pg_proc as p
-    where p.proacl is not null
+    select 'execute on routine' as privilege, p.oid::regprocedure::text as name, m.schema
+    from members as m
+    inner join pg_catalog.pg_proc as p on m.classid = 'pg_catalog.pg_proc'::regclass and p.oid = m.objid
+    where p.proacl is not null and not pg_catalog.has_function_privilege({role}, p.oid, 'execute')
     union all
-    select 'usage on type', t.oid::regtype::text, 'pg_catalog.pg_type'::regclass,
-        t.oid, pg_catalog.has_type_privilege({role}, t.oid, 'usage')
-    from pg_catalog.pg_type as t
-    where t.typacl is not null
-) as wanted
-inner join pg_catalog.pg_depend as d on d.classid = wanted.kind and d.objid = wanted.oid and d.deptype = 'e'
-inner join pg_catalog.pg_extension as e on d.refclassid = 'pg_catalog.pg_extension'::regclass and d.refobjid = e.oid
-inner join pg_catalog.pg_namespace as n on e.extnamespace = n.oid
-where e.extname = 'vector' and not wanted.granted
-order by wanted.privilege desc, wanted.name
+    select 'usage on type', t.oid::regtype::text, m.schema
+    from members as m
+    inner join pg_catalog.pg_type as t on m.classid = 'pg_catalog.pg_type'::regclass and t.oid = m.objid
+    where t.typacl is not null and not pg_catalog.has_type_privilege({role}, t.oid, 'usage')
+) as refused
+order by refused.privilege desc, refused.name
 """
 
 TABLES = """

@@ -219,26 +219,27 @@ declare
     v_left text := '';
 begin
     for v_wanted in
-        with members as (
-            -- Rights that nobody has changed are null, and public has them.
-            select m.*
-            from (
-                select
-                    'execute on routine' as privilege, 'pg_proc'::regclass as kind, p.oid,
-                    p.oid::regprocedure::text as name,
-                    pg_has_role(p.proowner, 'usage') or has_function_privilege(p.oid, 'execute with grant option') as may
-                from pg_proc as p
-                where p.proacl is not null
-                union all
-                select
-                    'usage on type', 'pg_type'::regclass, t.oid, t.oid::regtype::text,
-                    pg_has_role(t.typowner, 'usage') or has_type_privilege(t.oid, 'usage with grant option')
-                from pg_type as t
-                where t.typacl is not null
-            ) as m
-            inner join pg_depend as d on d.classid = m.kind and d.objid = m.oid and d.deptype = 'e'
-            inner join pg_extension as e on d.refclassid = 'pg_extension'::regclass and d.refobjid = e.oid
+        with parts as materialized (
+            select d.classid, d.objid
+            from pg_extension as e
+            inner join pg_depend as d on d.refclassid = 'pg_extension'::regclass and d.refobjid = e.oid and d.deptype = 'e'
             where e.extname = 'vector'
+        ),
+        -- Rights that nobody has changed are null, and public has them.
+        members as (
+            select
+                'execute on routine' as privilege, p.oid, p.oid::regprocedure::text as name,
+                pg_has_role(p.proowner, 'usage') or has_function_privilege(p.oid, 'execute with grant option') as may
+            from parts as v
+            inner join pg_proc as p on v.classid = 'pg_proc'::regclass and p.oid = v.objid
+            where p.proacl is not null
+            union all
+            select
+                'usage on type', t.oid, t.oid::regtype::text,
+                pg_has_role(t.typowner, 'usage') or has_type_privilege(t.oid, 'usage with grant option')
+            from parts as v
+            inner join pg_type as t on v.classid = 'pg_type'::regclass and t.oid = v.objid
+            where t.typacl is not null
         ),
         lacking as (
             select m.privilege, m.name, m.may, string_agg(quote_ident(r.rolname), ', ' order by r.rolname) as roles

@@ -136,10 +136,20 @@ def test_a_large_namespace_goes_through_the_index_and_finds_the_same(empty_datab
             where a.namespace = %s and 1 - (a.embedding operator({vector}.<=>) b.embedding) >= 0.99
         """
         pairs = conn.execute(exact.encode(), [namespace]).fetchall()
-        group = dict(
-            conn.execute("select id, group_no from memory_plugin.find_duplicates(%s, 0.99)", [namespace]).fetchall()
+        find = "select id, group_no from memory_plugin.find_duplicates(%s, 0.99)"
+        group = dict(conn.execute(find, [namespace]).fetchall())
+        # Copies of one of a pair, more than a look for the nearest of the other meets.
+        conn.execute(
+            """
+            insert into memory_plugin.memory_records (namespace, id, content, kind, source, embedding)
+            select r.namespace, gen_random_uuid(), r.content, 'fact', 'agent', r.embedding
+            from memory_plugin.memory_records as r, generate_series(1, 100) where r.id = any (%s)
+            """,
+            [[one for one, _ in pairs[:5]]],
         )
+        copied = dict(conn.execute(find, [namespace]).fetchall())
     assert len(pairs) >= 80
     together = [one in group and group[one] == group.get(other) for one, other in pairs]
     assert sum(together) >= 0.98 * len(pairs)
+    assert [copied[one] for one, _ in pairs[:5]] == [copied.get(other) for _, other in pairs[:5]]
     assert set(group) <= {id_ for pair in pairs for id_ in pair}

@@ -1,5 +1,5 @@
 create or replace function memory_plugin._near_pairs(
-    p_namespace text, p_ids uuid[], p_places integer[], p_threshold double precision
+    p_namespace text, p_ids uuid[], p_places integer[], p_threshold double precision, p_all uuid[]
 )
 returns table (one integer, other integer)
 -- set_config, which the graph needs, is not allowed beside parallel workers.
@@ -22,27 +22,31 @@ begin
     if cardinality(p_ids) > c_each then
         v_settings := _graph_settings(3 * c_near, 2000);
         return query
-        with asked as materialized (
-            select a.id, a.place from unnest(p_ids, p_places) as a (id, place)
+        -- Each is walked towards once, whatever the planner thinks of a table that it knows nothing of yet.
+        with met as materialized (
+            select a.place, r.embedding, c.id, c.score
+            from unnest(p_ids, p_places) as a (id, place)
+            inner join memory_records as r on r.namespace = p_namespace and a.id = r.id
+            cross join lateral unnest(
+                _semantic_graph(
+                    array[p_namespace], _steered(r.embedding, '', null, '{0,0}'),
+                    _steered(r.embedding, p_namespace, null, '@asked_tail@'), null::_filter, c_near
+                )
+            ) as c (namespace, id, score)
+            where a.id <> c.id and c.score >= p_threshold - c_doubt
         )
 
-        select a.place, b.place
-        from asked as a
-        inner join memory_records as r on r.namespace = p_namespace and a.id = r.id
-        cross join lateral unnest(
-            _semantic_graph(
-                array[p_namespace], _steered(r.embedding, '', null, '{0,0}'),
-                _steered(r.embedding, p_namespace, null, '@asked_tail@'), null::_filter, c_near
+        select m.place, b.place::integer
+        from met as m
+        inner join unnest(p_all) with ordinality as b (id, place) on m.id = b.id
+        where case
+            when m.score >= p_threshold + c_doubt then true
+            else (
+                select 1 - (m.embedding operator(@extschema:vector@.<=>) s.embedding) >= p_threshold
+                from memory_records as s
+                where s.namespace = p_namespace and s.id = m.id
             )
-        ) as c (namespace, id, score)
-        inner join asked as b on c.id = b.id
-        inner join memory_records as s on s.namespace = p_namespace and c.id = s.id
-        where
-            a.id <> b.id and c.score >= p_threshold - c_doubt
-            and case
-                when c.score >= p_threshold + c_doubt then true
-                else 1 - (r.embedding operator(@extschema:vector@.<=>) s.embedding) >= p_threshold
-            end;
+        end;
         perform _graph_settings(v_settings);
         return;
     end if;
@@ -73,6 +77,7 @@ begin
 end
 $function$;
 
-comment on function memory_plugin._near_pairs(text, uuid[], integer[], double precision) is
+comment on function memory_plugin._near_pairs(text, uuid[], integer[], double precision, uuid[]) is
     'The pairs, by their places, of memories of a namespace whose embeddings have a cosine similarity of p_threshold '
-    'or more: of up to 2,000 memories all, of more those among the 20 nearest of each that the graph finds.';
+    'or more: of up to 2,000 memories all, of more those among the 20 nearest of each that the graph finds. p_all: the '
+    'memories by their places, and so those too that are left out of p_ids as copies, which a walk meets all the same.';

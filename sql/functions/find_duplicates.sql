@@ -57,7 +57,7 @@ begin
                 order by m.plain, v.embedding, m.place
             ) as u
         ) as a
-        cross join lateral _near_pairs(v_namespace, a.ids, a.places, find_duplicates.threshold) as p
+        cross join lateral _near_pairs(v_namespace, a.ids, a.places, find_duplicates.threshold, v_ids) as p
     loop
         v_beside[v_pair.one] := coalesce(v_beside[v_pair.one], v_pair.other);
         v_beside[v_pair.other] := coalesce(v_beside[v_pair.other], v_pair.one);

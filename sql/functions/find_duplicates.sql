@@ -59,6 +59,8 @@ begin
         ) as a
         cross join lateral _near_pairs(v_namespace, a.ids, a.places, find_duplicates.threshold, v_ids) as p
     loop
+        -- Most pairs tell nothing new where many memories are near to each other.
+        continue when v_older[v_pair.one] = v_older[v_pair.other];
         v_beside[v_pair.one] := coalesce(v_beside[v_pair.one], v_pair.other);
         v_beside[v_pair.other] := coalesce(v_beside[v_pair.other], v_pair.one);
         v_one := v_pair.one;

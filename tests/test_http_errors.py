@@ -31,6 +31,7 @@ POSTGRES = {
     "54000": (400, "bad_request"),
     "54001": (400, "bad_request"),
     "08006": (503, "unavailable"),
+    "23503": (503, "unavailable"),
     "25006": (503, "unavailable"),
     "3F000": (503, "unavailable"),
     "40001": (503, "unavailable"),
@@ -82,7 +83,7 @@ def test_an_error_of_postgres_is_answered_in_our_words(sidecar: Sidecar, sqlstat
     assert ("retry-after" in answer.headers) is (status == 503)
 
 
-@pytest.mark.parametrize("sqlstate", ["40001", "40P01", "XX000"])
+@pytest.mark.parametrize("sqlstate", ["23503", "40001", "40P01", "XX000"])
 def test_what_the_server_rolled_back_for_a_moments_reason_is_run_again(
     database: str, tmp_path: Path, sqlstate: str
 ) -> None:

@@ -32,8 +32,9 @@ _GONE = "the database is not available; try again"
 _SLOW = "the database did not answer in time; try again"
 _BUSY = "the service is busy; try again"
 _READ_ONLY = "25006"
-# An internal error is also what a statement meets whose functions an upgrade replaces beneath it.
-_ROLLED_BACK = frozenset(("40001", "40P01", "XX000"))
+# A namespace that goes while a memory is written into it breaks the memory's reference to it; the next attempt starts
+# it anew. An internal error is also what a statement meets whose functions an upgrade replaces beneath it.
+_ROLLED_BACK = frozenset(("23503", "40001", "40P01", "XX000"))
 
 
 class Calls:

@@ -47,6 +47,7 @@ _TABLE: dict[str, tuple[int, str, str | None]] = {
     "3F000": (503, UNAVAILABLE, _NO_STORE),
     "42P01": (503, UNAVAILABLE, _NO_STORE),
     "42883": (503, UNAVAILABLE, _NO_STORE),
+    "23503": (503, UNAVAILABLE, _RACE),
     "40001": (503, UNAVAILABLE, _RACE),
     "40P01": (503, UNAVAILABLE, _RACE),
     "55P03": (503, UNAVAILABLE, _BUSY),

@@ -103,7 +103,7 @@ def recall(result: dict[str, Any]) -> Figure:
                 str(point["setting"]),
                 (point["recall"], point["p50_ms"]),
                 textcoords="offset points",
-                xytext=(0, 6),
+                xytext=(0, -12 if name == "plain SQL, iterative scan" else 6),
                 ha="center",
                 fontsize=7,
                 color="#555555",
@@ -136,18 +136,17 @@ def semantic(result: dict[str, Any]) -> Figure:
         for name, styled in names.items():
             of = [(row["systems"][name], row["systems"]["unfiltered"]) for row in classes]
             times = [own["p50_ms"] / index["p50_ms"] for own, index in of]
-            label = f"{styled}, filtered (its recall beside it)" if name == "filtered" else styled
+            label = f"{styled}, filtered (its recall at the right)" if name == "filtered" else styled
             first = label if place is axes[0][0] else None
             place.plot(times, range(len(times)), label=first, **{**_style(styled), "linestyle": ""})
             if name == "filtered":
-                for height_of, (x, (own, _)) in enumerate(zip(times, of, strict=True)):
+                for height_of, (own, _) in enumerate(of):
                     place.annotate(
                         f"{own['recall']:.2f}",
-                        (x, height_of),
-                        xytext=(-5, -3),
-                        textcoords="offset points",
-                        ha="right",
-                        fontsize=6,
+                        (1.01, height_of),
+                        xycoords=place.get_yaxis_transform(),
+                        va="center",
+                        fontsize=7,
                         color=_style(styled)["color"],
                     )
         place.axvline(1, color="#aaaaaa", linestyle="--", linewidth=1)
@@ -162,7 +161,7 @@ def semantic(result: dict[str, Any]) -> Figure:
         )
         _bare(place)
     figure.legend(loc="lower center", ncols=3, frameon=False, fontsize=9)
-    figure.tight_layout(rect=(0, 0.04, 1, 1))
+    figure.tight_layout(rect=(0, 0.04, 1, 1), w_pad=4)
     return figure
 
 

@@ -26,6 +26,8 @@ import rows as made
 import server
 import systems
 
+WARM_UP = 15
+
 
 def arrays(folder: Path) -> tuple[made.Rows, list[made.Question], int]:
     """Return the turns, the questions with their evidence as rows, and how many questions had none."""
@@ -72,8 +74,8 @@ def measure(server_url: str, folder: Path) -> dict[str, Any]:
         url = stack.enter_context(server.store(server_url, dimensions))
         source = stack.enter_context(systems.connect(url))
         made.copy(source, rows)
-        others, skipped = systems.opened(url, dimensions, stack)
-        for system in others:
+        loaded, skipped = systems.opened(url, dimensions, stack)
+        for system in loaded:
             system.load()
         # The order said is what tells neighbours apart: a second a turn.
         source.execute(
@@ -81,37 +83,42 @@ def measure(server_url: str, folder: Path) -> dict[str, Any]:
             "'2026-01-01'::timestamptz + make_interval(secs => ('x' || right(id::text, 8))::bit(32)::integer)"
         )
         source.execute("vacuum (analyze)")
+        by_way = {way: asked(loaded, questions, way) for way in compare.WAYS}
         return {
             "bench": "compare_locomo",
             "machine": server.described(url),
             "memories": len(rows.contents),
             "questions": len(questions),
             "skipped": skipped,
-            "found": {system.name: _asked(system, questions) for system in others},
+            "found": {
+                system.name: {way: of[system.name] for way, of in by_way.items() if system.name in of}
+                for system in loaded
+            },
         }
 
 
-def _asked(system: systems.System, questions: list[made.Question]) -> dict[str, dict[str, float]]:
-    """Return the figures of each way in which the system can be asked."""
-    results = {}
-    for way in compare.WAYS:
-        figures, took = [], []
-        for question in questions:
-            search = compare.prepared(system, way, question)
-            if search is None:
-                break
-            ms, answer = compare.timed(search)
-            took.append(ms)
-            figures.append(found(question, answer))
-        if figures:
-            recall, rank, hit = (statistics.fmean(column) for column in zip(*figures, strict=True))
-            results[way] = {
-                "recall@10": round(recall, 4),
-                "mrr@10": round(rank, 4),
-                "hit@10": round(hit, 4),
-                "p50_ms": round(statistics.median(took), 3),
-            }
-    return results
+def asked(loaded: Sequence[systems.System], questions: list[made.Question], way: str) -> dict[str, dict[str, float]]:
+    """Ask every system that can be asked so every question, in turns; return its figures."""
+    able = [system for system in loaded if compare.prepared(system, way, questions[0])]
+    judged: dict[str, list[tuple[float, float, float]]] = {system.name: [] for system in able}
+
+    def one(system: systems.System, number: int) -> tuple[float, None]:
+        question = questions[number % len(questions)]
+        took, answer = compare.timed(compare.prepared(system, way, question) or list)
+        if number >= WARM_UP:
+            judged[system.name].append(found(question, answer))
+        return took, None
+
+    figures = {}
+    for name, taken in compare.in_turn(able, len(questions), WARM_UP, one).items():
+        recall, rank, hit = (statistics.fmean(column) for column in zip(*judged[name], strict=True))
+        figures[name] = {
+            "recall@10": round(recall, 4),
+            "mrr@10": round(rank, 4),
+            "hit@10": round(hit, 4),
+            "p50_ms": round(statistics.median(taken.ms), 3),
+        }
+    return figures
 
 
 def table(result: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 import psycopg
 
-from memory_plugin.installer import pgprograms
+from memory_plugin.installer import cluster_lock, pgprograms
 from memory_plugin.installer.errors import EmbeddedServerError, one_line
 from memory_plugin.installer.pgprograms import Account
 
@@ -38,8 +38,6 @@ STOP_TIMEOUT_S = 30
 # How long pg_ctl waits before we do, who can say so.
 PG_CTL_TIMEOUT_S = 10
 TELL_EVERY_S = 10
-# How long processes are waited for that hold a server's lock and show no server: it begins, or what is left of it ends.
-LINGER_S = 10
 # sun_path holds 107 bytes on Linux and 103 on macOS.
 _LONGEST_SOCKET = 103
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9_./+ -]*")
@@ -81,16 +79,6 @@ class Waiting:
             self._patience.report(line)
             self._tell = time.monotonic() + TELL_EVERY_S
         self._patience.sleep(pause)
-
-
-def take(handle: int, wait: Callable[[], None]) -> None:
-    """Lock a file for ourselves; while somebody else has it, call `wait`, which may raise, and look again."""
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            wait()
 
 
 def initialise(cluster: Path, programs: Path, account: Account | None, version: int) -> None:
@@ -206,66 +194,6 @@ def process(cluster: Path) -> int:
     return _listed(cluster)[0]
 
 
-def _is_held(cluster: Path) -> bool:
-    """Tell whether any process of a server that `launch` started lives, in whatever container."""
-    try:
-        with _handle(cluster) as handle:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except FileNotFoundError:
-        return False
-    return False
-
-
-@contextlib.contextmanager
-def _free(cluster: Path) -> Iterator[int]:
-    """Yield the handle of the server's lock, locked, for the server to inherit; wait until an earlier one is gone.
-
-    A server holds it for as long as any of its processes lives. Nothing else tells of one in another container, whose
-    number, memory and socket cannot be seen from here: a second server would destroy the data.
-    """
-    deadline = time.monotonic() + LINGER_S
-
-    def wait() -> None:
-        # The backends of a server that was killed take a moment to notice.
-        if time.monotonic() > deadline:
-            raise EmbeddedServerError(
-                f"{cluster} is in use by a server of another container or PID namespace, or by what is left"
-                " of one that was killed",
-                hint="stop it where it runs, or choose another --data-dir: one folder is for one container",
-            ) from None
-        time.sleep(0.05)
-
-    with _handle(cluster) as handle:
-        take(handle, wait)
-        yield handle
-
-
-@contextlib.contextmanager
-def _handle(cluster: Path) -> Iterator[int]:
-    """Open what the server's lock is on: a folder that every cluster has."""
-    handle = os.open(cluster / "base", os.O_RDONLY)
-    _handles.add(handle)
-    try:
-        yield handle
-    finally:
-        # Not unlocked: the lock may be a server's by now.
-        os.close(handle)
-        _handles.discard(handle)
-
-
-def _close_handles() -> None:
-    """Close what was open when this process, a worker of the sidecar, was forked: it would hold the lock for ever."""
-    while _handles:
-        with contextlib.suppress(OSError):
-            os.close(_handles.pop())
-
-
-_handles: set[int] = set()
-os.register_at_fork(after_in_child=_close_handles)
-
-
 def _drop_stale(cluster: Path) -> None:
     """Remove the pid files of a server that is gone, when its number now belongs to another process.
 
@@ -293,7 +221,7 @@ def launch(
     patience: Patience = PATIENT,
 ) -> Address:
     """Start the server and wait until it answers; `again` is where one listened that has ended."""
-    with _free(cluster) as lock:
+    with cluster_lock.taken(cluster) as lock:
         _drop_stale(cluster)
         return _launch(cluster, programs, account, again, patience, lock)
 
@@ -332,14 +260,14 @@ def _launch(
 
 def stop(cluster: Path, address: Address | None = None) -> None:
     """Stop the server: connections are ended, what was committed is on disk. One in another container is left alone."""
-    deadline = time.monotonic() + LINGER_S
+    deadline = time.monotonic() + cluster_lock.LINGER_S
     pid, listed = _listed(cluster)
     # One that was launched a moment ago has its lock before it has a pid file.
-    while not pid and _is_held(cluster) and time.monotonic() < deadline:
+    while not pid and cluster_lock.is_held(cluster) and time.monotonic() < deadline:
         time.sleep(0.05)
         pid, listed = _listed(cluster)
     address = address or listed
-    elsewhere = _is_held(cluster) and not _runs(pid, cluster)
+    elsewhere = cluster_lock.is_held(cluster) and not _runs(pid, cluster)
     end(pid, cluster)
     if address is not None and not elsewhere:
         remove_socket_dir(address.socket_dir)

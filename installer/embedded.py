@@ -26,7 +26,7 @@ from types import TracebackType
 import psycopg
 from psycopg import sql
 
-from memory_plugin.installer import cluster, pgprograms
+from memory_plugin.installer import cluster, cluster_lock, pgprograms
 from memory_plugin.installer.cluster import PATIENT, Address, Patience
 from memory_plugin.installer.errors import BadSettingError, EmbeddedServerError
 from memory_plugin.installer.pgprograms import Account
@@ -298,7 +298,7 @@ def _starting_or_stopping(data: Path, patience: Patience) -> Iterator[None]:
     handle = os.open(data.parent if data.name == "pgdata" else data, os.O_RDONLY)
     try:
         waiting = cluster.Waiting(patience)
-        cluster.take(
+        cluster_lock.take(
             handle, lambda: waiting.go_on(0.05, "waiting for another process, which starts or stops PostgreSQL")
         )
         yield

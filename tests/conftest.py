@@ -11,4 +11,5 @@ pytest_plugins = (
     "fixtures.reliability",
     "fixtures.embedding_service",
     "fixtures.as_root",
+    "fixtures.embedded_folder",
 )

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -79,15 +78,6 @@ def serving() -> Iterator[Callable[..., Serving]]:
     for one in made:
         if one.process.poll() is None:
             one.end()
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """Return a folder that every account can enter, which pytest's own are not."""
-    path = Path(tempfile.mkdtemp(prefix="mp-serve-", dir="/tmp"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
 
 
 @pytest.fixture

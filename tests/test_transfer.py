@@ -20,7 +20,7 @@ from fixtures.server import Server
 from fixtures.sidecars import PROGRAM, clean_env
 from memory_plugin.installer import cli
 from memory_plugin.installer.errors import ImportRefusedError
-from memory_plugin.installer.transfer import exporting, importing, progress
+from memory_plugin.installer.transfer import exporting, ndjson, progress
 
 MEMORIES = (
     "select namespace, id::text, content, kind, source, pin, created_at, expires_at, propagation "
@@ -143,7 +143,7 @@ def test_an_import_written_in_parts_keeps_what_one_statement_would_and_shows_how
     counts: tuple[int, ...],
 ) -> None:
     """An id may stand in lines of two parts, and be in the store already."""
-    monkeypatch.setattr(importing, "_LINES", 2)
+    monkeypatch.setattr(ndjson, "_LINES", 2)
     monkeypatch.setattr(progress, "_PLAIN_INTERVAL", 0)
     ids = [str(uuid.UUID(int=number)) for number in range(4)]
     with connected(database) as connection:
@@ -172,13 +172,13 @@ def test_an_import_written_in_parts_keeps_what_one_statement_would_and_shows_how
 
 
 def test_lines_are_parted_by_their_number_and_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importing, "_LINES", 3)
-    monkeypatch.setattr(importing, "_BYTES", 10)
-    parts = importing._Parts()
+    monkeypatch.setattr(ndjson, "_LINES", 3)
+    monkeypatch.setattr(ndjson, "_BYTES", 10)
+    parts = ndjson.Parts()
     parts.add(b"\n\n\na\n0123456789\n")
     parts.add(b"a\nb\n")
     assert parts.finish() == [(0, 3), (3, 5), (5, 7)]
-    assert importing._Parts().finish() == []
+    assert ndjson.Parts().finish() == []
 
 
 @pytest.mark.servers("any")
@@ -368,8 +368,8 @@ def test_a_line_too_long_to_hold_is_named_and_not_read_to_its_end(database: str,
 
 
 def test_a_long_line_is_read_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importing, "_CHUNK", 4)
-    monkeypatch.setattr(importing, "_LONGEST_LINE", 20)
+    monkeypatch.setattr(ndjson, "_CHUNK", 4)
+    monkeypatch.setattr(ndjson, "_LONGEST_LINE", 20)
     for text in (
         b"",
         b"a",
@@ -379,11 +379,11 @@ def test_a_long_line_is_read_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> 
         b"a" * 20,
         b"a" * 20 + b"\nb\n" + b"c" * 20 + b"\n",
     ):
-        read = b"".join(importing.chunks(BytesIO(text)))
+        read = b"".join(ndjson.whole_lines(BytesIO(text)))
         assert read == (text if text.endswith(b"\n") or not text else text + b"\n")
     for text, line in ((b"a" * 21, 1), (b"a\nb\n" + b"c" * 21 + b"\nd\n", 3), (b"\n" * 9 + b"c" * 30, 10)):
         with pytest.raises(ImportRefusedError, match=f"line {line}: "):
-            list(importing.chunks(BytesIO(text)))
+            list(ndjson.whole_lines(BytesIO(text)))
 
 
 def test_an_escaped_backslash_before_a_u_is_text(database: str) -> None:

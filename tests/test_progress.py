@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from fixtures.installing import rows
-from fixtures.sidecars import PROGRAM, clean_env
+from fixtures.sidecars import PROGRAM, at_a_terminal, clean_env
 from memory_plugin.installer.transfer import progress
 
 ROWS = """
@@ -23,23 +21,7 @@ ROWS = """
 def test_a_terminal_gets_a_bar_with_rate_and_time_left(database: str, tmp_path: Path) -> None:
     rows(database, "select memory_plugin.upsert_namespace('team:a', 'team')")
     rows(database, ROWS)
-    ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        [PROGRAM, "export", str(tmp_path / "all.ndjson"), "--database-url", database],
-        env=clean_env(COLUMNS="160", TERM="xterm"),
-        stderr=theirs,
-    ) as process:
-        os.close(theirs)
-        shown = b""
-        try:
-            while part := os.read(ours, 65536):
-                shown += part
-        except OSError:
-            pass  # How a terminal says that nobody is at its other end any more.
-        finally:
-            os.close(ours)
-    assert process.returncode == 0
-    text = shown.decode()
+    text = at_a_terminal("export", tmp_path / "all.ndjson", "--database-url", database, columns=160)
     assert "2,001 of 2,001 rows (100%)" in text
     assert "/s" in text
     assert "left" in text

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
-import subprocess
 from typing import Any
 
 import psycopg
 import pytest
 
 from fixtures.installing import rows
-from fixtures.sidecars import PROGRAM, clean_env
+from fixtures.sidecars import at_a_terminal
 from memory_plugin import __version__
 from memory_plugin.installer import cli
 from memory_plugin.installer.stats import size
@@ -53,23 +50,10 @@ def test_a_log_gets_plain_lines(filled: str, capsys: pytest.CaptureFixture[str])
 
 @pytest.mark.servers("any")
 def test_a_terminal_gets_a_table(filled: str) -> None:
-    ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        [PROGRAM, "status", "--database-url", filled], env=clean_env(COLUMNS="200", TERM="xterm"), stdout=theirs
-    ) as process:
-        os.close(theirs)
-        shown = b""
-        try:
-            while part := os.read(ours, 65536):
-                shown += part
-        except OSError:
-            pass  # How a terminal says that nobody is at its other end any more.
-        finally:
-            os.close(ours)
-    assert process.returncode == 0
-    assert f"memory-plugin {__version__} " in shown.decode()
-    assert "│ memories" in shown.decode()
-    assert "3 (1 fact, 1 summary, 1 checkpoint)" in shown.decode()
+    shown = at_a_terminal("status", "--database-url", filled, columns=200)
+    assert f"memory-plugin {__version__} " in shown
+    assert "│ memories" in shown
+    assert "3 (1 fact, 1 summary, 1 checkpoint)" in shown
 
 
 def test_before_an_installation_there_is_nothing_to_count(

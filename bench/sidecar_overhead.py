@@ -16,15 +16,14 @@ import math
 import os
 import socket
 import statistics
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import psycopg
+from http_load import answered, http, press, serving
 
 if TYPE_CHECKING:
     from typing_extensions import LiteralString
@@ -38,8 +37,8 @@ SEARCHED, WRITTEN = "workspace:bench", "workspace:bench-written"
 class Call:
     """A request, and the same as SQL."""
 
-    method: bytes
-    path: bytes
+    method: str
+    path: str
     statement: LiteralString
     body: str = ""
     before: tuple[str, ...] = ()
@@ -48,7 +47,7 @@ class Call:
     @property
     def request(self) -> bytes:
         """Return the bytes of the request."""
-        return request_of(self.method, self.path, self.body.encode())
+        return http(self.method, self.path, self.body)
 
     @property
     def parameters(self) -> list[str]:
@@ -61,19 +60,19 @@ def calls(dimensions: int) -> dict[str, Call]:
 
     def search(**asked: object) -> Call:
         body = json.dumps({"namespaces": [SEARCHED], **asked})
-        return Call(b"POST", b"/v1/search", "select memory_plugin.v1_search(%s::json)", body)
+        return Call("POST", "/v1/search", "select memory_plugin.v1_search(%s::json)", body)
 
     def commit(**more: object) -> Call:
         body = json.dumps(
             {"content": "The harbour master keeps a log of tides", "kind": "fact", "source": "agent", **more}
         )
-        path = f"/v1/namespaces/{WRITTEN}/memories".encode()
-        return Call(b"POST", path, "select memory_plugin.v1_commit_memory(%s::text, %s::json)", body, (WRITTEN,))
+        path = f"/v1/namespaces/{WRITTEN}/memories"
+        return Call("POST", path, "select memory_plugin.v1_commit_memory(%s::text, %s::json)", body, (WRITTEN,))
 
     # Any numbers will do, as long as they are as long as an embedding's are.
     embedding = [round(math.sin(place + 1), 7) for place in range(dimensions)]
     return {
-        "health": Call(b"GET", b"/v1/health", "select memory_plugin.v1_health()"),
+        "health": Call("GET", "/v1/health", "select memory_plugin.v1_health()"),
         "listing": search(),
         "query": search(query="harbour log of tides", limit=10),
         "embedding": search(embedding=embedding, limit=10),
@@ -106,23 +105,12 @@ class Client:
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def ask(self, request: bytes) -> bytes:
-        """Send a request and return its response; anything but success is an error."""
+        """Send a request and return the body of its response; anything but success is an error."""
         self.sock.sendall(request)
-        answer = self.sock.recv(65536)
-        while b"\r\n\r\n" not in answer:
+        answer = bytearray()
+        while (body := answered(answer)) is None:
             answer += self.sock.recv(65536)
-        head, _, body = answer.partition(b"\r\n\r\n")
-        if not head.startswith(b"HTTP/1.1 2"):
-            raise RuntimeError(answer.decode())
-        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-        while len(body) < length:
-            body += self.sock.recv(65536)
         return body
-
-
-def request_of(method: bytes, path: bytes, body: bytes) -> bytes:
-    """Return the bytes of a request."""
-    return b"%s %s HTTP/1.1\r\nHost: bench\r\nContent-Length: %d\r\n\r\n%s" % (method, path, len(body), body)
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -140,10 +128,10 @@ def overhead(port: int, database: str, call: Call, count: int) -> dict[str, floa
         cursor = conn.cursor()
         over_http, direct = [], []
         for turn in range(min(WARM_UP, count) + count):
-            http = seconds(lambda: client.ask(request))
+            asked = seconds(lambda: client.ask(request))
             sql = seconds(lambda: cursor.execute(call.statement, parameters).fetchone())
             if turn >= min(WARM_UP, count):
-                over_http.append(http * 1000)
+                over_http.append(asked * 1000)
                 direct.append(sql * 1000)
     http_p50, sql_p50 = statistics.median(over_http), statistics.median(direct)
     return {"http_p50_ms": http_p50, "direct_p50_ms": sql_p50, "own_cost_ms": http_p50 - sql_p50}
@@ -151,50 +139,13 @@ def overhead(port: int, database: str, call: Call, count: int) -> dict[str, floa
 
 def throughput(port: int, call: Call, clients: int, length: float) -> dict[str, float]:
     """Return requests a second, p50 and p99 in ms, with so many clients at once."""
-    request = call.request
-    end = time.perf_counter() + length
-    taken: list[list[float]] = [[] for _ in range(clients)]
-
-    def run(own: list[float]) -> None:
-        client = Client(port)
-        while time.perf_counter() < end:
-            own.append(seconds(lambda: client.ask(request)))
-
-    threads = [threading.Thread(target=run, args=(own,)) for own in taken]
-    start = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    elapsed = time.perf_counter() - start
-    all_taken = sorted(value * 1000 for own in taken for value in own)
+    loaded, _ = press(port, [call.request], clients, length)
+    taken = sorted(loaded.latencies)
     return {
-        "requests_s": len(all_taken) / elapsed,
-        "p50_ms": all_taken[len(all_taken) // 2],
-        "p99_ms": all_taken[int(len(all_taken) * 0.99)],
+        "requests_s": loaded.requests_s,
+        "p50_ms": taken[len(taken) // 2],
+        "p99_ms": taken[int(len(taken) * 0.99)],
     }
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
-def started(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Wait until health answers 200."""
-    deadline = time.monotonic() + 15
-    while True:
-        try:
-            Client(port).ask(request_of(b"GET", b"/v1/health", b""))
-        except (OSError, RuntimeError):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
-        else:
-            return
 
 
 def main() -> int:
@@ -208,18 +159,12 @@ def main() -> int:
     if not options.database_url:
         parser.error("--database-url or MEMORY_PLUGIN_DATABASE_URL is needed")
     measured = calls(fill(options.database_url))
-    port = free_port()
-    settings = {"MEMORY_PLUGIN_CONNINFO": options.database_url, "MEMORY_PLUGIN_LISTEN_ADDR": f"127.0.0.1:{port}"}
-    with subprocess.Popen([sys.executable, "-m", "memory_plugin.thin_api"], env={**os.environ, **settings}) as process:
-        try:
-            started(port, process)
-            for name, call in measured.items():
-                shown = overhead(port, options.database_url, call, options.requests)
-                loaded = throughput(port, call, options.clients, options.seconds)
-                figures = {key: round(value, 3) for key, value in {**shown, **loaded}.items()}
-                sys.stdout.write(json.dumps({"call": name, "clients": options.clients, **figures}) + "\n")
-        finally:
-            process.terminate()
+    with serving([sys.executable, "-m", "memory_plugin.thin_api"], options.database_url) as port:
+        for name, call in measured.items():
+            shown = overhead(port, options.database_url, call, options.requests)
+            loaded = throughput(port, call, options.clients, options.seconds)
+            figures = {key: round(value, 3) for key, value in {**shown, **loaded}.items()}
+            sys.stdout.write(json.dumps({"call": name, "clients": options.clients, **figures}) + "\n")
     return 0
 
 

@@ -2,9 +2,9 @@
 
 python bench/throughput.py --server-url URL [--yardstick PROGRAM] [--rows N] [--seconds S] [--rounds N] [--json FILE]
 
-URL names a maintenance database of a server where databases may be made; two are, and dropped at the end unless --keep:
-one with the store installed, one with the plain tables (memory_namespaces, memory_records with HNSW over embedding,
-GIN over content_tsv) that PROGRAM, a sidecar told its database and address by MEMORY_PLUGIN_DATABASE_URL and
+URL names a maintenance database of a server where databases may be made; two are, and dropped at the end: one with the
+store installed, one with the plain tables (memory_namespaces, memory_records with HNSW over embedding, GIN over
+content_tsv) that PROGRAM, a sidecar told its database and address by MEMORY_PLUGIN_DATABASE_URL and
 MEMORY_PLUGIN_LISTEN_ADDR, queries with unqualified SQL. Both hold the same memories: a quarter in one org, the
 rest in teams of a fortieth and workspaces of a hundred. Without PROGRAM that half is left out, by name.
 
@@ -19,22 +19,20 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import numpy as np
 import psycopg
+import server
+import systems
 from http_load import Load, http, press, serving
 from psycopg import sql
 
 PLAIN = """
-create extension if not exists vector;
 create table memory_namespaces (
     name text primary key, kind text not null, expires_at timestamptz, metadata jsonb,
     created_at timestamptz not null default now()
@@ -148,35 +146,10 @@ def returned(port: int, made: Data, name: str) -> dict[str, float]:
     return figures
 
 
-@contextmanager
-def database(server_url: str, name: str, keep: bool) -> Iterator[str]:
-    """Make a database for the bench, dropped afterwards unless kept."""
-    with psycopg.connect(server_url, autocommit=True) as conn:
-        conn.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
-        conn.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
-    yield psycopg.conninfo.make_conninfo(server_url, dbname=name)
-    if not keep:
-        with psycopg.connect(server_url, autocommit=True) as conn:
-            conn.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
-
-
-def ours(url: str, made: Data, dimensions: int) -> list[str]:
-    """Install the store, fill it, and return the command that serves it."""
-    program = Path(sys.executable).with_name("memory-plugin")
-    arguments = ["install", "--database-url", url, "--dimensions", str(dimensions)]
-    subprocess.run([program, *arguments], check=True, stdout=subprocess.DEVNULL)
-    # Built over rows that are there, on every core, the graph is there in a fraction of the time.
-    with psycopg.connect(url, autocommit=True) as conn:
-        found = conn.execute(
-            "select indexname, indexdef from pg_indexes where schemaname = 'memory_plugin' and indexdef ~ 'USING hnsw'"
-        ).fetchall()
-        for index, _ in found:
-            conn.execute(sql.SQL("drop index memory_plugin.{}").format(sql.Identifier(index)))
+def ours(url: str, made: Data) -> None:
+    """Fill the store, its graph made afterwards."""
+    with psycopg.connect(url, autocommit=True) as conn, systems.indexes_away(conn, "memory_plugin"):
         load(url, made, "memory_plugin")
-        conn.execute("set maintenance_work_mem = '1GB'")
-        for _, definition in found:
-            conn.execute(definition.encode())
-    return [sys.executable, "-m", "memory_plugin.thin_api"]
 
 
 def plain(url: str, made: Data, dimensions: int) -> None:
@@ -188,14 +161,6 @@ def plain(url: str, made: Data, dimensions: int) -> None:
         conn.execute("set maintenance_work_mem = '1GB'")
         for statement in PLAIN_INDEXES:
             conn.execute(statement.encode())
-
-
-def as_url(conninfo: str) -> str:
-    """Return a conninfo as a URL, which is what sidecars are given."""
-    parts = psycopg.conninfo.conninfo_to_dict(conninfo)
-    database_name = parts.pop("dbname")
-    # Go's driver asks for TLS unless told not to, even on a Unix socket.
-    return f"postgresql:///{database_name}?{urlencode({'sslmode': 'disable', 'port': 5432, **parts})}"
 
 
 def main() -> int:
@@ -210,22 +175,23 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default=",".join(OPERATIONS))
     parser.add_argument("--json", type=Path, help="write the figures here")
-    parser.add_argument("--keep", action="store_true", help="keep the databases")
     options = parser.parse_args()
     made = data(options.rows, options.dimensions)
     with ExitStack() as stack:
-        ports = {}
-        url = stack.enter_context(database(options.server_url, "memory_bench_ours", options.keep))
-        ports["memory-plugin"] = stack.enter_context(serving(ours(as_url(url), made, options.dimensions), url))
+        url = stack.enter_context(server.store(options.server_url, options.dimensions))
+        ours(url, made)
+        sidecars = {"memory-plugin": ([sys.executable, "-m", "memory_plugin.thin_api"], url)}
         if options.yardstick:
-            url = stack.enter_context(database(options.server_url, "memory_bench_plain", options.keep))
+            url = stack.enter_context(server.database(options.server_url))
             plain(url, made, options.dimensions)
-            ports["yardstick"] = stack.enter_context(serving([options.yardstick], as_url(url)))
+            # Go's driver asks for TLS unless told not to, even on a Unix socket.
+            sidecars["yardstick"] = ([options.yardstick], url if "sslmode=" in url else f"{url}&sslmode=disable")
         else:
             sys.stdout.write("skipped the other sidecar: --yardstick names no program\n")
-        for name in ("memory_bench_ours", "memory_bench_plain")[: len(ports)]:
-            with psycopg.connect(options.server_url, dbname=name, autocommit=True) as conn:
+        for _, url in sidecars.values():
+            with psycopg.connect(url, autocommit=True) as conn:
                 conn.execute("vacuum analyze")
+        ports = {name: stack.enter_context(serving(*sidecar)) for name, sidecar in sidecars.items()}
         figures = measure(ports, made, options)
     report(figures)
     if options.json:
@@ -271,10 +237,10 @@ def report(figures: dict[str, Any]) -> None:
     sys.stdout.write(
         f"{'':24}{'system':16}{'requests/s':>11}{'p50 ms':>9}{'p99 ms':>9}{'rows':>7}{'recall':>8}{'ratio':>7}\n"
     )
-    for name, systems in figures["operations"].items():
-        for system in (key for key in systems if key != "ratio"):
-            one = systems[system]
-            ratio = systems.get("ratio", "") if system == "memory-plugin" else ""
+    for name, by_system in figures["operations"].items():
+        for system in (key for key in by_system if key != "ratio"):
+            one = by_system[system]
+            ratio = by_system.get("ratio", "") if system == "memory-plugin" else ""
             sys.stdout.write(
                 f"{name:24}{system:16}{one['requests_s']:>11}{one['p50_ms']:>9}{one['p99_ms']:>9}"
                 f"{one.get('rows', ''):>7}{one.get('recall', ''):>8}{ratio:>7}\n"

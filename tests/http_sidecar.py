@@ -12,15 +12,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import httpx
 
 from fixtures.cluster import free_port
 from fixtures.sidecars import Sidecar, clean_env, wait_until
 
+Told = TypeVar("Told")
 # What a client allows; the sidecar must have answered before.
 CLIENT_SECONDS = 2.0
 # What the sidecar calls, without the rules: here only time and connections matter. A body steers what happens.
@@ -143,26 +145,16 @@ def raw(sidecar: Sidecar, *parts: bytes, then: Callable[[socket.socket], None] |
         return Answer(response.status, headers, response.read(), time.monotonic() - start)
 
 
-def ask_many(count: int, one: Callable[[int], Answer]) -> list[Answer]:
-    """Call `one` in `count` threads at once and return all answers."""
-    answers: list[Answer | None] = [None] * count
-    errors: list[BaseException] = []
+def ask_many(count: int, one: Callable[[int], Told]) -> list[Told]:
+    """Call `one` in `count` threads at once and return what each gave; raise what any of them raised."""
     ready = threading.Barrier(count)
 
-    def run(number: int) -> None:
-        try:
-            ready.wait(10)
-            answers[number] = one(number)
-        except BaseException as error:
-            errors.append(error)
+    def run(number: int) -> Told:
+        ready.wait(10)
+        return one(number)
 
-    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert not errors, errors
-    return [answer for answer in answers if answer is not None]
+    with ThreadPoolExecutor(count) as threads:
+        return list(threads.map(run, range(count), timeout=60))
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from fixtures.sidecars import Sidecar
+from http_sidecar import ask_many
 
 pytestmark = pytest.mark.servers("any")
 
@@ -23,24 +24,12 @@ PAST = {"expires_at": "2020-01-01T00:00:00Z"}
 
 def at_once(sidecar: Sidecar, one: Callable[[httpx.Client, int], None], count: int = THREADS) -> None:
     """Run `one` in so many threads, each with a client of its own; raise what any of them raised."""
-    errors: list[BaseException] = []
-    ready = threading.Barrier(count)
 
     def run(number: int) -> None:
-        try:
-            with httpx.Client(base_url=sidecar.base_url, timeout=10, trust_env=False) as client:
-                ready.wait(10)
-                one(client, number)
-        except BaseException as error:
-            errors.append(error)
+        with httpx.Client(base_url=sidecar.base_url, timeout=10, trust_env=False) as client:
+            one(client, number)
 
-    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    if errors:
-        raise errors[0]
+    ask_many(count, run)
 
 
 def found(sidecar: Sidecar, name: str) -> list[dict[str, object]]:

@@ -125,7 +125,7 @@ class Change:
         return State("filling", wish.model, wish.dimensions)
 
     def renew(self, wish: Wish) -> None:
-        """Take another url or key for a change that is under way, where the wish has them."""
+        """Go on with a change: by another url or key where the wish has them, and with what was refused tried again."""
         reembedding_wish.renew(self._connection, wish)
 
     def fill(self, state: State, *, leave_refused: bool) -> None:
@@ -274,7 +274,8 @@ class Change:
         if refused:
             raise ConflictError(
                 f"the new model refuses {refused} memories, and the store is not changed to it: {reason}",
-                hint="see memory_plugin.reembedding_refused; --leave-refused goes on without their vectors",
+                hint="see memory_plugin.reembedding_refused; the same command tries them again, --leave-refused goes on "
+                "without their vectors",
             )
 
     def _swap(self, dimensions: int, tries: tuple[tuple[int | None, bool], ...], *, leave_refused: bool = True) -> bool:

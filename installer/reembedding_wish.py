@@ -47,7 +47,7 @@ def start(connection: Connection, wish: Wish) -> None:
 
 
 def renew(connection: Connection, wish: Wish) -> None:
-    """Take another url or key for a change that is under way, where the wish has them."""
+    """Go on with a change: by another url or key where the wish has them, and with what was refused tried again."""
     with _refusing(), connection.transaction():
         key = secret.send(connection, wish.api_key)
         query = sql.SQL("select memory_plugin._reembed_renew(%s, {}, %s, %s, %s)").format(key)

@@ -63,11 +63,14 @@ begin
                 then p.api_key end
         )
     where p.slot = 'next' and (v_url <> p.url or p_api_key is distinct from p.api_key and p_api_key is not null);
+    -- Its service may have been mended since: what it refused is worth another try.
+    delete from reembedding_refused;
 end
 $function$;
 
 comment on function memory_plugin._reembed_renew(text, text, boolean, text, text) is
-    'Go on with a change of the model at another url or with another key, where these are given. Errors: MP001.';
+    'Go on with a change of the model, at another url or with another key where these are given: what was refused is '
+    'tried again. Errors: MP001.';
 
 create or replace function memory_plugin._reembed_pending(p_most integer)
 returns table (namespace text, id uuid, content text, due boolean)

@@ -324,7 +324,9 @@ class Change:
 
 def _session_settings(connection: Connection) -> dict[str, str]:
     """Return what a Change sets for its session."""
-    return {"lock_timeout": "0", "idle_in_transaction_session_timeout": "0", **waiting.session_settings(connection)}
+    # Between two batches it is idle for as long as a provider that fails asks for.
+    idle = dict.fromkeys(("idle_session_timeout", "idle_in_transaction_session_timeout"), "0")
+    return {"lock_timeout": "0", **idle, **waiting.session_settings(connection)}
 
 
 @contextmanager

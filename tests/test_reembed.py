@@ -557,6 +557,20 @@ def test_two_runs_at_once_are_one(database: str, filled: Connection, other: Embe
     assert dimensions(filled) == {384: 300}
 
 
+def test_a_run_that_waits_for_the_provider_outlives_the_patience_with_idle_sessions(
+    database: str, filled: Connection, other: EmbeddingService
+) -> None:
+    filled.execute(f"alter database \"{filled.info.dbname}\" set idle_session_timeout = '400ms'".encode())
+    busy = [Reply(429, b"", {"Retry-After": "1"})]
+    other.behaviour = lambda _service, texts, reply: (
+        reply if texts == [service_module.PROBE] or not busy else busy.pop()
+    )
+    done = run(database, other)
+    assert done.returncode == 0, done.stderr
+    assert "is waited for: HTTP 429" in done.stderr
+    assert dimensions(filled) == {384: 300}
+
+
 def test_a_run_through_a_pooler_leaves_no_setting_behind(pooler: Pooler, database: str) -> None:
     name = str(psycopg.conninfo.conninfo_to_dict(database)["dbname"])
     done = subprocess.run(

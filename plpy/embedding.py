@@ -268,7 +268,8 @@ def pending(plpy: Any, store: dict[str, Any], mark: str, most: int, probe: bool,
     )
     began, embedded, kept = time.monotonic(), 0, session(store, mark)
     while True:
-        work = run(claim, [most - embedded, probe])[0]
+        # A null is the claim's to refuse, as any other wrong number.
+        work = run(claim, [most - embedded if embedded else most, probe])[0]
         probe = False
         try:
             if work["action"] in ("embed", "probe"):

@@ -170,3 +170,10 @@ def test_the_pause_grows_and_no_two_are_alike_also_where_the_provider_names_one(
     named = pauses(8, 1000.0)
     assert all(999 < pause <= 1250 for pause in named)
     assert max(named) - min(named) > 5
+
+
+@pytest.mark.parametrize("rows", ["0", "null", "1000001"])
+def test_a_number_of_rows_that_is_none_is_refused_by_name(conn: Connection, rows: str) -> None:
+    with pytest.raises(psycopg.Error, match="max_rows must be between 1 and 1000000") as caught:
+        conn.execute(f"call memory_plugin.embed_pending({rows})".encode())
+    assert caught.value.sqlstate == "MP001"

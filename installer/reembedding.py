@@ -274,8 +274,7 @@ class Change:
         if refused:
             raise ConflictError(
                 f"the new model refuses {refused} memories, and the store is not changed to it: {reason}",
-                hint="see memory_plugin.reembedding_refused; the same command tries them again, --leave-refused goes on "
-                "without their vectors",
+                hint="memory_plugin.reembedding_refused lists them; run this again, or with --leave-refused",
             )
 
     def _swap(self, dimensions: int, tries: tuple[tuple[int | None, bool], ...], *, leave_refused: bool = True) -> bool:

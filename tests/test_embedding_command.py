@@ -64,9 +64,22 @@ def test_a_key_may_come_from_a_file(
     arguments = ("configure", "--url", embedding_service.url, "--model", "bag", "--key-file", str(file))
     assert embedding(database, *arguments, key="").returncode == 0
     assert configured(conn) == ("bag", KEY)
-    absent = embedding(database, *arguments[:-1], str(tmp_path / "absent"), key="")
-    assert absent.returncode == 21
-    assert "--key-file" in absent.stderr
+    (tmp_path / "blank").write_text("\n")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    change = ("reembed", "--model", "bag", "--dimensions", "1536", "--key-file")
+    for name, why in (("absent", "cannot read"), ("blank", "the file is empty"), ("binary", "not text")):
+        refused = embedding(database, *arguments[:-1], str(tmp_path / name), key="")
+        environ = clean_env(MEMORY_PLUGIN_DATABASE_URL=database)
+        changed = subprocess.run(
+            [PROGRAM, *change, str(tmp_path / name)],
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        for done in (refused, changed):
+            assert (done.returncode, "--key-file" in done.stderr, why in done.stderr) == (21, True, True), done.stderr
 
 
 @pytest.mark.servers("full")

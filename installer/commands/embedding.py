@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import click
@@ -32,7 +31,9 @@ def command() -> None:
 @click.option("--model", required=True, help="The model to ask it for.")
 @click.option("--dimensions", type=int, help="The model's dimensions; must be the store's, as it is by default.")
 @click.option(
-    "--key-file", type=click.Path(dir_okay=False), help=f"File with the service's key; else {KEY}, else the stored one."
+    "--key-file",
+    type=click.Path(dir_okay=False, allow_dash=True),
+    help=f"File with the service's key, - for standard input; else {KEY}, else the stored one.",
 )
 @click.option("--batch-size", type=int, help="Texts per request, 1 to 2048 [64].")
 @click.option("--timeout-ms", type=int, help="Time limit of a request, 100 to 60000 [30000].")
@@ -64,7 +65,7 @@ def configure(
     shown. Without a key, the stored one is kept for the same server; another server is sent none.
     """
     wishes = {name: value for name, value in given.items() if value is not None}
-    wishes["api_key"] = _read(key_file, "--key-file").strip() if key_file else os.environ.get(KEY, "").strip() or None
+    wishes["api_key"] = read_key(key_file)
     if ca_file:
         wishes["ca_certificate"] = _read(ca_file, "--ca-file")
     settings = options.settings(database_url=database_url)
@@ -106,10 +107,22 @@ def test(database_url: str | None, as_json: bool) -> None:
     _print(found, as_json=as_json)
 
 
+def read_key(file: str | None) -> str | None:
+    """Return the key in a file, else that of the environment, else None."""
+    if not file:
+        return os.environ.get(KEY, "").strip() or None
+    key = _read(file, "--key-file").strip()
+    if not key:
+        raise BadSettingError("--key-file: the file is empty")
+    return key
+
+
 def _read(name: str, option: str) -> str:
     """Return a file's text."""
     try:
-        return Path(name).read_text()
+        with click.open_file(name, encoding="utf-8") as opened:
+            text: str = opened.read()
+        return text
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "not text"
         raise BadSettingError(f"{option}: cannot read {name}: {why}") from None

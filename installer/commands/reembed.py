@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import click
 
 from memory_plugin.installer import options
-from memory_plugin.installer.commands.embedding import KEY
+from memory_plugin.installer.commands.embedding import KEY, read_key
 from memory_plugin.installer.connect import Connection
-from memory_plugin.installer.errors import BadSettingError, UsageError
+from memory_plugin.installer.errors import UsageError
 from memory_plugin.installer.reembedding import Change, State, alone, session
 from memory_plugin.installer.reembedding_wish import Wish
 from memory_plugin.installer.saying import say
@@ -33,7 +30,7 @@ Examples:
     "--key-file",
     "--api-key-file",
     "key_file",
-    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+    type=click.Path(dir_okay=False, allow_dash=True),
     metavar="FILE",
     help=f"File with the key for that service, - for standard input; else {KEY}, else the stored key for that server.",
 )
@@ -50,7 +47,7 @@ def command(
     model: str | None,
     dimensions: int | None,
     url: str | None,
-    key_file: Path | None,
+    key_file: str | None,
     send_dimensions: bool,
     text_prefix: str,
     query_prefix: str,
@@ -75,8 +72,7 @@ def command(
         return
     if model is None or dimensions is None:
         raise click.UsageError("--model and --dimensions go together")
-    key = _key(key_file) if key_file else os.environ.get(KEY, "").strip() or None
-    wish = Wish(model, dimensions, url, key, send_dimensions, text_prefix, query_prefix)
+    wish = Wish(model, dimensions, url, read_key(key_file), send_dimensions, text_prefix, query_prefix)
     with alone(settings), session(settings) as connection:
         _run(_change(settings, connection), wish, leave_refused=leave_refused)
 
@@ -89,15 +85,6 @@ def _change(settings: Settings, connection: Connection) -> Change:
         lambda total: meter("reembed", total, "memories"),
         connection,
     )
-
-
-def _key(file: Path) -> str:
-    """Read a key."""
-    with click.open_file(str(file), encoding="utf-8") as opened:
-        key: str = opened.read().strip()
-    if not key:
-        raise BadSettingError("--key-file: the file is empty")
-    return key
 
 
 def _run(change: Change, wish: Wish, *, leave_refused: bool) -> None:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from fixtures.installing import MIGRATIONS, connected, install, psql, rows
+from fixtures.installing import MIGRATIONS, install, psql, rows, settings_for
 from fixtures.server import Server
-from memory_plugin.installer import cli
+from memory_plugin.installer import api, cli
 
+GUIDE = (Path(__file__).parent.parent / "docs" / "operations.md").read_text()
 DOWNS = sorted((path.name for path in MIGRATIONS.glob("*.down.sql")), reverse=True)
 
 
-def functions_of_ours(url: str) -> list[str]:
-    """Return our functions, which an operator drops before the types that they use."""
-    query = """
-        select p.oid::regprocedure::text from pg_proc p
-        where p.pronamespace = 'memory_plugin'::regnamespace
-            and not exists (select from pg_depend d where d.objid = p.oid and d.deptype = 'e')
-    """
-    return [signature for (signature,) in rows(url, query)]
+def first_step() -> str:
+    """Return the statements of docs/operations.md that drop the functions."""
+    (found,) = re.findall(r"\*\*Roll back\*\*.*?```sql\n(.*?)```", GUIDE, re.DOTALL)
+    return str(found)
 
 
 def test_every_migration_has_a_down_file() -> None:
@@ -35,22 +33,28 @@ def test_migrations_can_be_undone_one_by_one_and_done_again(
     for name in DOWNS[: len(DOWNS) - keep]:
         assert cli.run(["render", "--down", name.removesuffix(".down.sql")]) == 0
     file = tmp_path / "downs.sql"
-    file.write_text(capsys.readouterr().out)
-    with connected(database) as connection:
-        connection.execute("select memory_plugin.commit_memory('team:a', 'an apple')")
-        before = connection.execute("select name from memory_plugin.schema_migrations order by 1").fetchall()
-        connection.execute("drop policy memory_plugin_reader on memory_plugin.memory_namespaces")
-        connection.execute("drop policy memory_plugin_reader on memory_plugin.memory_records")
-        for signature in functions_of_ours(database):
-            connection.execute(f"drop routine if exists {signature} cascade")  # type: ignore[arg-type]
-        done = psql(server, database, file)
-        assert done.returncode == 0, done.stderr
-        left = connection.execute("select count(*) from memory_plugin.schema_migrations").fetchone()
-        assert left == (keep,)
+    file.write_text(first_step() + capsys.readouterr().out)
+    rows(database, "select memory_plugin.commit_memory('team:a', 'an apple')")
+    before = rows(database, "select name from memory_plugin.schema_migrations order by 1")
+    done = psql(server, database, file)
+    assert done.returncode == 0, done.stderr
+    assert rows(database, "select count(*) from memory_plugin.schema_migrations") == [(keep,)]
     install(database)
     assert rows(database, "select name from memory_plugin.schema_migrations order by 1") == before
+    assert api.verify_store(settings_for(database)).differences == ()
     kept = [("an apple",)] if keep > 1 else []
     assert rows(database, "select content from memory_plugin.search(array['team:a'])") == kept
+
+
+@pytest.mark.servers("any")
+def test_a_rollback_drops_nothing_that_others_have_built_on(server: Server, database: str, tmp_path: Path) -> None:
+    rows(database, "create view public.seen as select content from memory_plugin.search(array['team:a'])")
+    file = tmp_path / "first.sql"
+    file.write_text(first_step())
+    done = psql(server, database, file)
+    assert done.returncode != 0
+    assert "view seen depends on" in done.stderr.replace("public.", "")
+    assert api.verify_store(settings_for(database)).differences == ()
 
 
 def test_what_undoes_everything_is_rendered_too(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from fixtures.cluster import cluster
 from fixtures.installing import install, rows
 from fixtures.pgbouncer import program, running_pooler
 from fixtures.server import embedded_bin_dir
+from fixtures.sidecars import Sidecar
 from memory_plugin.installer import cli
 
 
@@ -63,3 +64,15 @@ def test_a_command_that_would_write_asks_for_the_primary(
 def test_a_command_that_reads_does_so(standby: str, tmp_path: Path, command: str, code: int) -> None:
     words = [word.format(file=tmp_path / "memories.ndjson") for word in command.split()]
     assert cli.run([*words, "--database-url", standby]) == code
+
+
+def test_a_sidecar_that_installs_nothing_answers_searches_and_refuses_writes(
+    standby: str, start_sidecar: Callable[..., Sidecar]
+) -> None:
+    client = start_sidecar(standby, MEMORY_PLUGIN_SKIP_MIGRATE="1").client
+    found = client.post("/v1/search", json={"namespaces": ["team:a"], "query": "tea"}).json()["memories"]
+    assert [memory["content"] for memory in found] == ["tea"]
+    body = {"content": "milk", "kind": "fact", "source": "agent"}
+    refused = client.post("/v1/namespaces/team:a/memories", json=body)
+    assert refused.status_code == 503
+    assert "takes no writes" in refused.json()["message"]

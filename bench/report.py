@@ -139,6 +139,13 @@ def throughput(result: dict[str, Any]) -> Iterator[Line]:
         yield Line(f"{name} over HTTP", "/s", of[OURS]["requests_s"], beside, other.get("requests_s"), False, remark)
 
 
+def sizing(result: dict[str, Any]) -> Iterator[Line]:
+    """Yield the lines of bench/sizing.py."""
+    for part, size in result["bytes"].items():
+        yield Line(f"on disk, {result['dimensions']} dimensions: {part}", "kB", size / 1000)
+    yield Line("building the index, a memory", "ms", result["index_ms"])
+
+
 def paraphrase(result: dict[str, Any]) -> Iterator[Line]:
     """Yield the lines of bench/paraphrase.py."""
     for name, door in result["doors"].items():
@@ -178,6 +185,7 @@ BENCHES: dict[str, Callable[[Any], Iterator[Line]]] = {
     "shapes": shapes,
     "served_locomo": served_locomo,
     "sidecar_overhead": sidecar_overhead,
+    "sizing": sizing,
     "throughput": throughput,
 }
 

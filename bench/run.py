@@ -85,6 +85,7 @@ BENCHES = (
             "full": ("--rows", "100000", "--seconds", "5", "--rounds", "7"),
         },
     ),
+    Bench("sizing", COMMON, {size: EVERY_SIZE[size] for size in ("tiny", "full")}),
     Bench("paraphrase", COMMON, dict.fromkeys(SIZES, ()), plpython=True, model=True),
     Bench(
         "reembed",

@@ -179,6 +179,16 @@ def check_semantic(figures: dict[str, Any]) -> None:
     assert table["commit"]["ratio"] > 0
 
 
+def check_sizing(figures: dict[str, Any]) -> None:
+    sizes, numbers = figures["bytes"], figures["dimensions"]
+    # A memory of 300 bytes; a number of an embedding takes four, of its copies two.
+    assert 300 < sizes["row"] < 3000
+    assert 4 * numbers < sizes["embedding"] < 8 * numbers
+    assert 2 * numbers < sizes["copy"]
+    assert 2 * numbers < sizes["index"]
+    assert figures["index_ms"] > 0
+
+
 def check_shapes(figures: dict[str, Any]) -> None:
     (classes,) = figures["shapes"].values()
     assert [of["class"] for of in classes] == [
@@ -228,6 +238,7 @@ CHECKS: dict[str, Callable[[Any], None]] = {
     "lexical": check_lexical,
     "semantic": check_semantic,
     "shapes": check_shapes,
+    "sizing": check_sizing,
     "compare": check_compare,
     "compare_locomo": check_compare_locomo,
     "locomo": check_locomo,

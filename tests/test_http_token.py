@@ -1,4 +1,4 @@
-"""The optional bearer token: what carries it is served, all else but health is 401 and does nothing."""
+"""What carries the optional token is served, all else but health is 401; without one, other sites' pages are 403."""
 
 from __future__ import annotations
 
@@ -142,6 +142,35 @@ def test_without_a_token_set_an_authorization_is_ignored(module_database: str, t
     with serving(module_database, tmp_path / "log", MEMORY_PLUGIN_TOKEN="") as sidecar:
         for authorization in WRONG.values():
             assert ask(sidecar, "POST", "/v1/search", b'{"namespaces":["a:b"]}', authorization).status == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://page.example", "Sec-Fetch-Site": "cross-site"},
+        {"Origin": "http://127.0.0.1:3000", "Sec-Fetch-Site": "same-site"},
+        {"Origin": "null"},
+        # The page's name has become a name of loopback.
+        {"Origin": "http://page.example:9100", "Host": "page.example:9100"},
+    ],
+    ids=lambda headers: headers.get("Sec-Fetch-Site", headers["Origin"]),
+)
+def test_a_page_of_another_origin_reads_and_changes_nothing(
+    shared_sidecar: Sidecar, watch: Watch, headers: dict[str, str]
+) -> None:
+    headers["Content-Type"] = "text/plain"
+    body = '{"kind":"fact","content":"x","source":"agent","namespaces":["workspace:a"]}'
+    with watch.unchanged():
+        for route in OPEN:
+            path = path_of(route.path)
+            answer = shared_sidecar.client.request(route.method, path, content=body, headers=headers)
+            assert (answer.status_code, answer.json()["code"]) == (403, "forbidden"), route
+    assert shared_sidecar.client.get("/v1/health", headers=headers).status_code == 200
+
+
+def test_a_page_whose_own_server_passes_its_requests_on_is_served(shared_sidecar: Sidecar) -> None:
+    headers = {"Origin": "https://app.example", "Sec-Fetch-Site": "same-origin"}
+    assert shared_sidecar.client.post("/v1/search", json={"namespaces": ["a:b"]}, headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize("token", ["short", "x" * 513, "with a space in it", "é" * 20, "tab\tinside-the-token"])

@@ -115,20 +115,21 @@ def _asked(
         return Answer(scope="lost" if sent else "provider", problem=reason)
     if status == 200:
         return read(body, len(texts), provider["dimensions"])
-    problem = "HTTP " + str(status)
+    problem, retry_after = "HTTP " + str(status), _retry_after(given)
     if status in (400, 413, 422):
         return Answer(scope="texts", problem=problem + _words(body))
     if status >= 500 or status == 408:
-        return Answer(scope="lost", problem=problem, retry_after=_retry_after(given))
+        return Answer(scope="lost", problem=problem, retry_after=retry_after)
     hint = {401: ": the key is not accepted", 404: ": no such path or model"}.get(status, "")
     if status == 403:
-        hint = _words(body) or ": the key is not accepted"
+        # Asked to wait, nobody finds out whose fault it is, and what the sidecar then logs must quote no text.
+        hint = (retry_after is None and _words(body)) or ": the key is not accepted"
     if 300 <= status < 400:
         hint = ": redirects are not followed"
     # A gateway or a moderation may refuse a text with any of these; to ask for something harmless right after the
     # others would be one request more that the provider did not want.
     scope = "denied" if 400 <= status < 500 and status not in (401, 429) else "held"
-    return Answer(scope=scope, problem=problem + hint, retry_after=_retry_after(given))
+    return Answer(scope=scope, problem=problem + hint, retry_after=retry_after)
 
 
 def _words(body: bytes) -> str:

@@ -129,6 +129,7 @@ def test_what_is_no_right_answer_is_named_and_blamed(
         (services.crashing("dentist"), "unclear", None),
         (services.refusing("dentist", 401), "unclear", None),
         (services.refusing("dentist", 429, **{"Retry-After": "7"}), "unclear", 7.0),
+        (services.refusing("dentist", 403, **{"Retry-After": "7"}), "unclear", 7.0),
     ],
 )
 def test_a_harmless_word_tells_whether_a_text_or_the_provider_is_at_fault(
@@ -138,6 +139,8 @@ def test_a_harmless_word_tells_whether_a_text_or_the_provider_is_at_fault(
     texts = ["a car", "a dentist"]
     answer = embedding._answer(provider(endpoint(service)), texts, "embed", post, lambda: None, {})
     assert (answer.scope, answer.retry_after) == (scope, retry_after)
+    # What a provider says of a text may quote it; all but what is blamed on a text alone comes into the sidecar's log.
+    assert scope == "texts" or "dentist" not in str(answer.problem)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from fixtures.cluster import free_port
 from fixtures.databases import fresh_database
@@ -23,6 +24,7 @@ from http_sidecar import ask, raw, serving
 from memory_plugin.thin_api.log import log
 from memory_plugin.thin_api.settings import SettingsError, from_env
 
+OPERATIONS = Path(__file__).parent.parent / "docs" / "operations.md"
 SECRET = "hunter2-s3cret"
 TEXT_LINE = re.compile(
     r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z memory-plugin ((WARNING|ERROR) )?[A-Za-z_]+( \w+=(\"[^\"]*\"|\S+))*"
@@ -149,7 +151,7 @@ def test_a_superuser_is_warned_of_once_and_a_member_of_the_api_role_is_not(
     login = new_role(password="x1")
     with psycopg.connect(database, autocommit=True) as conn:
         conn.execute(f'grant memory_plugin_api to "{login}"'.encode())
-    name = str(psycopg.conninfo.conninfo_to_dict(database)["dbname"])
+    name = str(conninfo_to_dict(database)["dbname"])
     url = server.url(name, user=login, password="x1")
     with serving(url, tmp_path / "log2", MEMORY_PLUGIN_SWEEP_SECONDS="1") as sidecar:
         wait_until(
@@ -157,6 +159,37 @@ def test_a_superuser_is_warned_of_once_and_a_member_of_the_api_role_is_not(
         )
         assert "superuser" not in sidecar.log()
         assert "maintenance_failed" not in sidecar.log()
+
+
+@pytest.mark.servers("full")
+def test_the_servers_log_shows_no_content_with_the_settings_of_the_guide(
+    server: Server, database: str, new_role: Any, tmp_path: Path
+) -> None:
+    if server.own is None:
+        pytest.skip("the log of a server that was given is not ours to read")
+    log_file, login, name = server.own.log_file, new_role(password="x1"), str(conninfo_to_dict(database)["dbname"])
+    server.execute(f'grant memory_plugin_api to "{login}"', name)
+    for setting in (
+        "log_statement = 'all'",
+        "log_min_duration_statement = 0",
+        "log_parameter_max_length_on_error = -1",
+    ):
+        server.execute(f'alter database "{name}" set {setting}')
+    guide = re.findall(r"^alter role tenant_sidecar set .*$", OPERATIONS.read_text(), re.MULTILINE)
+    shown = []
+    for statements in ([], guide):
+        for statement in statements:
+            server.execute(statement.replace("tenant_sidecar", f'"{login}"'))
+        before = log_file.stat().st_size
+        with serving(server.url(name, user=login, password="x1"), tmp_path / "log") as sidecar:
+            path = "/v1/namespaces/team:a/memories"
+            for end in ('"}', "", '\\u0000"}'):
+                ask(sidecar, "POST", path, f'{{"kind": "fact", "source": "user", "content": "{SECRET}{end}'.encode())
+            ask(sidecar, "POST", "/v1/search", f'{{"namespaces": ["team:a"], "query": "{SECRET}"}}'.encode())
+        written = log_file.read_bytes()[before:]
+        assert b"v1_search(" in written
+        shown.append(SECRET.encode() in written)
+    assert shown == [True, False]
 
 
 @pytest.mark.servers("any")

@@ -284,6 +284,47 @@ def test_the_guide_brings_a_trigger_back_and_what_it_keeps_true(database: str, t
 
 
 @pytest.mark.servers("any")
+def test_the_guide_tells_of_memories_written_past_the_triggers_which_verify_does_not_see(database: str) -> None:
+    schema = rows(database, "select extnamespace::regnamespace::text from pg_extension where extname = 'vector'")[0][0]
+    guide = (Path(__file__).parent.parent / "docs" / "operations.md").read_text()
+    (told,) = re.findall("`verify` does not see it, if a tool wrote memories under `([^`]+)`", guide)
+    with connected(database) as connection:
+        for content in ("an apple", "a pear", "a quince"):
+            connection.execute(
+                "select memory_plugin.commit_memory('team:a', %s, embedding => "
+                f"('[1' || repeat(',1', 1535) || ']')::{schema}.vector)".encode(),
+                [content],
+            )
+        connection.execute(f"set {told}".encode())
+        connection.execute("delete from memory_plugin.memory_records where content = 'an apple'")
+        connection.execute("update memory_plugin.memory_records set kind = 'summary' where content = 'a pear'")
+        connection.execute("update memory_plugin.memory_records set content = 'two' where content = 'a quince'")
+        connection.execute(
+            "insert into memory_plugin.memory_records (namespace, content, kind, source, embedding) "
+            "select namespace, 'two green figs', kind, source, embedding from memory_plugin.memory_records limit 1"
+        )
+    copies = {
+        "vectors": ("kind", "kind"),
+        "sketches": ("kind", "kind"),
+        "lengths": ("words", "memory_plugin._lexical_length(content_tsv)"),
+    }
+    wrong = " + ".join(
+        f"(select count(*) from (select namespace, id, {kept} as kept from memory_plugin.memory_{copy}) as c full join "
+        f"(select namespace, id, {true} as true from memory_plugin.memory_records) as r using (namespace, id) "
+        "where c.kept is distinct from r.true)"
+        for copy, (kept, true) in copies.items()
+    )
+    assert rows(database, f"select {wrong}")[0][0] >= 8
+    assert api.verify_store(settings_for(database)).differences == ()
+    with connected(database) as connection:
+        for trigger in ("memory_records_mirror_vector", "memory_records_mirror_length"):
+            connection.execute(repair(trigger).encode())
+    install(database)
+    assert rows(database, f"select {wrong}") == [(0,)]
+    assert api.verify_store(settings_for(database)).differences == ()
+
+
+@pytest.mark.servers("any")
 def test_the_guide_brings_the_trigger_of_redaction_patterns_back(database: str) -> None:
     before = "select expression from memory_plugin.redaction_patterns"
     rows(database, "insert into memory_plugin.redaction_patterns (kind, pattern) values ('x', 'XX[0-9]{8}')")

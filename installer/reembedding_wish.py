@@ -37,7 +37,10 @@ def test(connection: Connection, wish: Wish) -> None:
     if not isinstance(told, dict):
         raise TypeError("_test_embedding() gave no object")
     if not told["ok"]:
-        raise ProviderError(str(told["problem"]), hint="correct --url, --model or --dimensions; nothing was changed")
+        raise ProviderError(
+            str(told["problem"]),
+            hint="correct --url, --model, --dimensions or the key (--key-file); nothing was changed",
+        )
 
 
 def start(connection: Connection, wish: Wish) -> None:

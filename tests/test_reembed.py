@@ -429,6 +429,7 @@ def test_what_cannot_be_is_refused_and_changes_nothing(
     code, text = said("--model", "x", "--dimensions", "384", "--url", other.url)
     assert code == 31
     assert "the key is not accepted" in text
+    assert "--key-file" in text
     assert KEY not in text
     assert other.requests == 1
     assert said("--model", "x", "--dimensions", "384", "--url", "http://127.0.0.1:9")[0] == 31

@@ -19,6 +19,8 @@ end
 $function$;
 
 comment on function memory_plugin.remove_embedding_provider() is
-    'Forget the embedding provider and its key; the embeddings stay. False when there was none. For the owner alone.';
+    'Forget the embedding provider and its key; the embeddings stay. A change of the model that is not ended keeps '
+    'its other provider, with a key, until memory-plugin reembed --finish or --abort. False when there was none. For '
+    'the owner alone.';
 
 revoke all on function memory_plugin.remove_embedding_provider() from public;

@@ -33,6 +33,11 @@ select p.model from memory_plugin.embedding_provider as p
 where p.slot = 'current' and exists (select from memory_plugin.memory_vectors)
 """
 
+_PROVIDER = """
+select memory_plugin.embedding_provider(), s.facts -> 'embedding', s.facts -> 'reembedding'
+from memory_plugin.stats() as s (facts)
+"""
+
 
 def configure(
     connection: Connection, wishes: dict[str, object], *, check: bool, force: bool = False
@@ -76,12 +81,14 @@ def _call(function: sql.SQL, arguments: Iterable[str], of_key: str, key: sql.Com
 
 
 def provider(connection: Connection) -> dict[str, Any] | None:
-    """Return the configured provider without its key, and how embedding goes; None when there is none."""
+    """Return the provider without its key, how embedding goes, and a change of the model; None if there is nothing."""
     try:
-        row = store.one(connection, "select memory_plugin.embedding_provider(), memory_plugin.embedding_status()")
+        row = store.one(connection, _PROVIDER)
     except psycopg.Error as error:
         raise _refusal(error) from None
-    return None if row[0] is None else {**row[0], "status": row[1]}  # type: ignore[dict-item]
+    provider, status, change = cast("tuple[dict[str, Any] | None, ...]", row)
+    found = {} if provider is None else {**provider, "status": status}
+    return (found or None) if change is None else {**found, "reembedding": change}
 
 
 def check(connection: Connection) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,10 +56,25 @@ def rows(stats: Stats) -> Sequence[tuple[str, str]]:
         ("memories", f"{memories['live']:,} ({kinds})"),
         ("pinned", f"{memories['pinned']:,}"),
         ("without embedding", f"{memories['without_embedding']:,}"),
+        *change_rows(facts.get("reembedding")),
         ("expired, not yet swept", f"{memories['expired']:,} memories, {namespaces['expired']:,} namespaces"),
         ("tables", _sizes(facts["bytes"])),
         ("indexes", _sizes(facts["index_bytes"])),
     ]
+
+
+def change_rows(change: Mapping[str, Any] | None) -> Sequence[tuple[str, str]]:
+    """Return a row that says of a change of the model that is not ended how far it is, and what goes on or back."""
+    if change is None:
+        return []
+    to = f"to {change['model']} ({change['dimensions']} dimensions)"
+    if change["stage"] == "swapped":
+        how = "done: memory-plugin reembed --finish drops the former vectors"
+    else:
+        refused = f", {change['refused']:,} refused" if change["refused"] else ""
+        again = f"memory-plugin reembed --model {shlex.quote(change['model'])} --dimensions {change['dimensions']}"
+        how = f"{change['done']:,} of {change['memories']:,} memories{refused}: {again} goes on"
+    return [("change of the model", f"{to}, {how}, --abort goes back")]
 
 
 def size(number: int) -> str:

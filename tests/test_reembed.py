@@ -115,6 +115,17 @@ def kill(conn: Connection, program: subprocess.Popen[str], gate: Gate) -> None:
     wait_until(lambda: conn.execute(query).fetchone() == (0,), "the killed run's sessions to end")
 
 
+def unfinished(database: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """Return what two commands say of a change that is not ended, the same both times."""
+    told = []
+    for command in (["status"], ["embedding", "show"]):
+        capsys.readouterr()
+        assert cli.run([*command, "--database-url", database]) == 0
+        told.append([line for line in capsys.readouterr().out.splitlines() if line.startswith("change ")])
+    assert told[0] == told[1]
+    return told[0]
+
+
 def end(database: str, option: str) -> int:
     return cli.run(["reembed", "--database-url", database, option])
 
@@ -321,20 +332,29 @@ def test_a_batch_means_its_own_types_whatever_the_callers_path_leads_to(
 
 
 def test_back_from_the_middle_and_from_behind_the_swap(
-    database: str, filled: Connection, other: EmbeddingService
+    database: str, filled: Connection, other: EmbeddingService, capsys: pytest.CaptureFixture[str]
 ) -> None:
     gate = other.behaviour = Gate()
     program = begun(database, other)
     kill(filled, program, gate)
     gate.reset(opened=True)
+    assert unfinished(database, capsys) == [
+        "change of the model: to second (384 dimensions), 32 of 300 memories: "
+        "memory-plugin reembed --model second --dimensions 384 goes on, --abort goes back"
+    ]
     assert end(database, "--finish") == 2
     assert end(database, "--abort") == 0
     assert not spare(filled)
+    assert unfinished(database, capsys) == []
     assert dimensions(filled) == {1536: 300}
     assert end(database, "--abort") == 2
 
     assert run(database, other).returncode == 0
     assert dimensions(filled) == {384: 300}
+    assert unfinished(database, capsys) == [
+        "change of the model: to second (384 dimensions), done: "
+        "memory-plugin reembed --finish drops the former vectors, --abort goes back"
+    ]
     # Behind the swap: one is changed, one is new, one is deleted.
     row = filled.execute("select id from memory_plugin.memory_records where content = 'car number 0'").fetchone()
     assert row is not None

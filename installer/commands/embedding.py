@@ -8,7 +8,7 @@ from typing import Any
 import click
 import psycopg
 
-from memory_plugin.installer import embedding_provider, options, report
+from memory_plugin.installer import embedding_provider, options, report, stats
 from memory_plugin.installer.errors import BadSettingError
 from memory_plugin.installer.transfer import store
 
@@ -141,9 +141,11 @@ def _print(facts: dict[str, Any] | None, *, as_json: bool) -> None:
     elif facts is None:
         report.print_rows("embedding", [("provider", "none: memory-plugin embedding configure sets one")])
     else:
-        rows = []
+        rows: list[tuple[str, str]] = []
         for name, value in facts.items():
-            if isinstance(value, dict):
+            if name == "reembedding":
+                rows += stats.change_rows(value)
+            elif isinstance(value, dict):
                 rows += [(f"{name} {inner}", _text(one)) for inner, one in value.items()]
             elif value is not None:
                 rows.append((name, _text(value)))

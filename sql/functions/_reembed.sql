@@ -233,6 +233,40 @@ $function$;
 comment on function memory_plugin._reembed_counts() is
     'How many live memories, second vectors and copies of these there are.';
 
+create or replace function memory_plugin._reembed_status()
+returns jsonb
+language plpgsql stable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+declare
+    v_change reembedding;
+begin
+    select g.* into v_change from reembedding as g;
+    -- Without a change there is no second vector to ask for.
+    if v_change.stage is null then
+        return null;
+    end if;
+    return (
+        select
+            to_jsonb(v_change) - 'singleton' || jsonb_build_object(
+                'memories', count(*),
+                'done', count(*) filter (
+                    where case v_change.stage when 'filling' then r.embedding_spare else r.embedding end is not null
+                ),
+                'refused', (select count(*) from reembedding_refused as f where f.tries >= 3)
+            )
+        from memory_records as r
+        inner join memory_namespaces as n on r.namespace = n.name
+        where (r.expires_at is null or r.expires_at > now()) and (n.expires_at is null or n.expires_at > now())
+    );
+end
+$function$;
+
+comment on function memory_plugin._reembed_status() is
+    'The change of the model that is under way, or done and not ended: stage, model, dimensions, started_at, '
+    'swapped_at, live memories, how many of them have the new vector (done) and how many the new model refused. Null '
+    'without one.';
+
 create or replace function memory_plugin._reembed_rest()
 returns bigint
 language sql stable parallel safe security invoker

@@ -40,6 +40,7 @@ as $function$
             ) as m
         ),
         'embedding', embedding_status(),
+        'reembedding', _reembed_status(),
         'bytes', (
             select jsonb_object_agg(c.relname, pg_table_size(c.oid))
             from pg_class as c where c.relnamespace = 'memory_plugin'::regnamespace and c.relkind = 'r'
@@ -53,7 +54,7 @@ $function$;
 
 comment on function memory_plugin.stats() is
     'Facts about this store as one object: versions, dimensions, migrations, namespaces and memories (live, by '
-    'kind, pinned, without embedding, expired but not yet swept), embedding (embedding_status()), bytes of tables '
-    'and of indexes. Reads every row once.';
+    'kind, pinned, without embedding, expired but not yet swept), embedding (embedding_status()), reembedding (the '
+    'change of the model that memory-plugin reembed has not ended), bytes of tables and of indexes. Reads every row.';
 
 revoke all on function memory_plugin.stats() from public;

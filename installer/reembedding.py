@@ -125,7 +125,7 @@ class Change:
         return State("filling", wish.model, wish.dimensions)
 
     def renew(self, wish: Wish) -> None:
-        """Go on with a change: by another url or key where the wish has them, and with what was refused tried again."""
+        """Go on with a change, by what else the wish has, and with what was refused tried again."""
         reembedding_wish.renew(self._connection, wish)
 
     def fill(self, state: State, *, leave_refused: bool) -> None:

@@ -26,6 +26,7 @@ class Wish:
     send_dimensions: bool = False
     text_prefix: str = ""
     query_prefix: str = ""
+    ca_certificate: str | None = None
 
 
 def test(connection: Connection, wish: Wish) -> None:
@@ -50,21 +51,29 @@ def start(connection: Connection, wish: Wish) -> None:
 
 
 def renew(connection: Connection, wish: Wish) -> None:
-    """Go on with a change: by another url or key where the wish has them, and with what was refused tried again."""
+    """Go on with a change: by the url, key and certificate that the wish has, and with what was refused tried again."""
     with _refusing(), connection.transaction():
         key = secret.send(connection, wish.api_key)
-        query = sql.SQL("select memory_plugin._reembed_renew(%s, {}, %s, %s, %s)").format(key)
-        connection.execute(query, (wish.url, wish.send_dimensions, wish.text_prefix, wish.query_prefix))
+        query = sql.SQL("select memory_plugin._reembed_renew(%s, {}, %s, %s, %s, %s)").format(key)
+        values = (wish.url, wish.send_dimensions, wish.text_prefix, wish.query_prefix, wish.ca_certificate)
+        connection.execute(query, values)
 
 
 def _provider(connection: Connection, wish: Wish) -> tuple[sql.Composed, dict[str, object]]:
     """Return the provider as an expression with its parameters, for this transaction."""
     call = sql.SQL(
         "memory_plugin._embedding_wish('next', %(url)s, %(model)s, %(dimensions)s, {}, "
-        "p_send_dimensions => %(send)s, p_text_prefix => %(text)s, p_query_prefix => %(query)s)"
+        "p_send_dimensions => %(send)s, p_text_prefix => %(text)s, p_query_prefix => %(query)s, "
+        "p_ca_certificate => %(authorities)s)"
     ).format(secret.send(connection, wish.api_key))
-    values = {"url": wish.url, "model": wish.model, "dimensions": wish.dimensions, "send": wish.send_dimensions}
-    return call, {**values, "text": wish.text_prefix, "query": wish.query_prefix}
+    values: dict[str, object] = {
+        "url": wish.url,
+        "model": wish.model,
+        "dimensions": wish.dimensions,
+        "send": wish.send_dimensions,
+    }
+    values |= {"text": wish.text_prefix, "query": wish.query_prefix, "authorities": wish.ca_certificate}
+    return call, values
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import subprocess
 import threading
 import time
@@ -21,6 +22,7 @@ from fixtures.pgbouncer import Pooler, set_in_sessions
 from fixtures.sidecars import Sidecar, wait_until
 from memory_plugin.installer import api, cli, reembedding
 from memory_plugin.installer.reembedding_wish import Wish
+from test_embedding_inside import CERTIFICATE
 
 pytestmark = pytest.mark.servers("full")
 Connection = psycopg.Connection[Any]
@@ -563,6 +565,37 @@ def test_a_run_that_is_gone_on_with_takes_a_new_key_and_url_and_no_other_prefix(
         assert now.fetchone() == (f"{moved.url}/v1/embeddings", "another-key")
     finally:
         moved.stop()
+
+
+def test_a_service_with_a_certificate_of_its_own_is_changed_to_and_gone_on_with(
+    database: str, filled: Connection, other: EmbeddingService, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+    key = tmp_path / "key"
+    key.write_text(KEY)
+    authorities = "select ca_certificate from memory_plugin.embedding_provider where slot = 'next'"
+    services = [EmbeddingService(384, tls=context) for _ in range(2)]
+    try:
+        first_one, second_one = ([*arguments(database, service)[:-1], str(key)] for service in services)
+        assert cli.run(first_one) == 31
+        assert "certificate not accepted" in capsys.readouterr().err
+        assert cli.run([*first_one, "--ca-file", str(key)]) == 21
+        assert "ca_certificate must be a certificate in PEM" in capsys.readouterr().err
+        services[0].behaviour = service_module.refusing("river", 400)
+        assert cli.run([*first_one, "--ca-file", str(CERTIFICATE)]) == 29
+        assert filled.execute(authorities).fetchone() == (CERTIFICATE.read_text(),)
+        # Kept for the same server, and trusted for no other.
+        assert cli.run(first_one) == 29
+        renew = "select memory_plugin._reembed_renew(%s, null, false, '', '', null)"
+        with filled.transaction(force_rollback=True):
+            filled.execute(renew, [other.url])
+            assert filled.execute(authorities).fetchone() == (None,)
+        assert cli.run([*second_one, "--ca-file", str(CERTIFICATE)]) == 0
+    finally:
+        for service in services:
+            service.stop()
+    assert dimensions(filled) == {384: 300}
 
 
 def test_two_runs_at_once_are_one(database: str, filled: Connection, other: EmbeddingService) -> None:

@@ -20,6 +20,14 @@ Examples:
   memory-plugin embedding test"""
 
 
+ca_file_option = click.option(
+    "--ca-file",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="CA certificates (PEM) to trust instead of the database server's.",
+)
+
+
 @click.group(name="embedding", epilog=_EPILOG)
 def command() -> None:
     """Set, show or test the service that embeds text."""
@@ -42,11 +50,7 @@ def command() -> None:
 @click.option("--send-dimensions", is_flag=True, default=None, help="Name the dimensions in each request.")
 @click.option("--text-prefix", help="Text that the model expects before a memory.")
 @click.option("--query-prefix", help="Text that the model expects before a query.")
-@click.option(
-    "--ca-file",
-    type=click.Path(dir_okay=False),
-    help="CA certificates (PEM) to trust instead of the database server's.",
-)
+@ca_file_option
 @click.option("--force", is_flag=True, help="Allow a model other than the one that made the stored embeddings.")
 @click.option("--no-test", is_flag=True, help="Store the settings without testing the service.")
 @options.as_json
@@ -66,8 +70,7 @@ def configure(
     """
     wishes = {name: value for name, value in given.items() if value is not None}
     wishes["api_key"] = read_key(key_file)
-    if ca_file:
-        wishes["ca_certificate"] = _read(ca_file, "--ca-file")
+    wishes["ca_certificate"] = read_authorities(ca_file)
     settings = options.settings(database_url=database_url)
     with store.session(settings, "embedding configure") as connection:
         connection.add_notice_handler(_echo_warning)
@@ -115,6 +118,11 @@ def read_key(file: str | None) -> str | None:
     if not key:
         raise BadSettingError("--key-file: the file is empty")
     return key
+
+
+def read_authorities(file: str | None) -> str | None:
+    """Return the certificates in a file, or None."""
+    return _read(file, "--ca-file") if file else None
 
 
 def _read(name: str, option: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from memory_plugin.installer import options
-from memory_plugin.installer.commands.embedding import KEY, read_key
+from memory_plugin.installer.commands.embedding import KEY, ca_file_option, read_authorities, read_key
 from memory_plugin.installer.connect import Connection
 from memory_plugin.installer.errors import UsageError
 from memory_plugin.installer.reembedding import Change, State, alone, session
@@ -34,6 +34,7 @@ Examples:
     metavar="FILE",
     help=f"File with the key for that service, - for standard input; else {KEY}, else the stored key for that server.",
 )
+@ca_file_option
 @click.option("--send-dimensions", is_flag=True, help="Name the dimensions in each request.")
 @click.option("--text-prefix", default="", metavar="TEXT", help="Text that the model expects before a memory.")
 @click.option("--query-prefix", default="", metavar="TEXT", help="Text that the model expects before a query.")
@@ -48,6 +49,7 @@ def command(
     dimensions: int | None,
     url: str | None,
     key_file: str | None,
+    ca_file: str | None,
     send_dimensions: bool,
     text_prefix: str,
     query_prefix: str,
@@ -72,7 +74,8 @@ def command(
         return
     if model is None or dimensions is None:
         raise click.UsageError("--model and --dimensions go together")
-    wish = Wish(model, dimensions, url, read_key(key_file), send_dimensions, text_prefix, query_prefix)
+    key, authorities = read_key(key_file), read_authorities(ca_file)
+    wish = Wish(model, dimensions, url, key, send_dimensions, text_prefix, query_prefix, authorities)
     with alone(settings), session(settings) as connection:
         _run(_change(settings, connection), wish, leave_refused=leave_refused)
 

@@ -44,14 +44,7 @@ begin
     end if;
     perform _check_range('dimensions', p_dimensions, 1, 4000);
     v_wish.dimensions := p_dimensions;
-    -- No message shows a key that breaks a rule.
-    if p_api_key <> '' and p_api_key !~ '^[!-~]+$' or char_length(p_api_key) > 4096 then
-        raise exception using errcode = 'MP001',
-            message = 'api_key must be at most 4096 printable ASCII characters without a space';
-    end if;
-    if p_ca_certificate <> '' and p_ca_certificate not like '%-----BEGIN CERTIFICATE-----%' then
-        raise exception using errcode = 'MP001', message = 'ca_certificate must be a certificate in PEM';
-    end if;
+    perform _check_embedding_secrets(p_api_key, p_ca_certificate);
     -- A key goes to the server that it was given for, and to no other.
     v_same_host := substring(v_wish.url from '^[a-z]+://[^/]+') = substring(v_former.url from '^[a-z]+://[^/]+');
     v_wish.api_key := nullif(coalesce(p_api_key, case when v_same_host then v_former.api_key end), '');

@@ -30,8 +30,30 @@ $function$;
 comment on function memory_plugin._embedding_url(text) is
     'The url of an embedding provider, with the path that it usually has. Errors: MP001 without showing the url.';
 
+create or replace function memory_plugin._check_embedding_secrets(p_api_key text, p_ca_certificate text)
+returns void
+language plpgsql immutable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+begin
+    -- No message shows a key that breaks a rule.
+    if p_api_key <> '' and p_api_key !~ '^[!-~]+$' or char_length(p_api_key) > 4096 then
+        raise exception using errcode = 'MP001',
+            message = 'api_key must be at most 4096 printable ASCII characters without a space';
+    end if;
+    if p_ca_certificate <> '' and p_ca_certificate not like '%-----BEGIN CERTIFICATE-----%' then
+        raise exception using errcode = 'MP001', message = 'ca_certificate must be a certificate in PEM';
+    end if;
+end
+$function$;
+
+comment on function memory_plugin._check_embedding_secrets(text, text) is
+    'Check the key of an embedding provider and the certificates to trust, either of which may be null or empty. '
+    'Errors: MP001 without showing them.';
+
 create or replace function memory_plugin._reembed_renew(
-    p_url text, p_api_key text, p_send_dimensions boolean, p_text_prefix text, p_query_prefix text
+    p_url text, p_api_key text, p_send_dimensions boolean, p_text_prefix text, p_query_prefix text,
+    p_ca_certificate text
 )
 returns void
 language plpgsql volatile parallel unsafe security invoker
@@ -41,10 +63,7 @@ as $function$
 declare
     v_url text := case when p_url is not null then _embedding_url(p_url) end;
 begin
-    if p_api_key <> '' and p_api_key !~ '^[!-~]+$' or char_length(p_api_key) > 4096 then
-        raise exception using errcode = 'MP001',
-            message = 'api_key must be at most 4096 printable ASCII characters without a space';
-    end if;
+    perform _check_embedding_secrets(p_api_key, p_ca_certificate);
     if exists (
         select from embedding_provider as p
         where p.slot = 'next'
@@ -57,20 +76,22 @@ begin
     update embedding_provider as p
     set
         url = coalesce(v_url, p.url),
-        api_key = coalesce(
-            p_api_key,
-            case when substring(coalesce(v_url, p.url) from '^[a-z]+://[^/]+') = substring(p.url from '^[a-z]+://[^/]+')
-                then p.api_key end
-        )
-    where p.slot = 'next' and (v_url <> p.url or p_api_key is distinct from p.api_key and p_api_key is not null);
+        api_key = coalesce(p_api_key, case when k.kept then p.api_key end),
+        ca_certificate = nullif(coalesce(p_ca_certificate, case when k.kept then p.ca_certificate end), '')
+    from (
+        select substring(coalesce(v_url, n.url) from '^[a-z]+://[^/]+') = substring(n.url from '^[a-z]+://[^/]+') as kept
+        from embedding_provider as n
+        where n.slot = 'next'
+    ) as k
+    where p.slot = 'next';
     -- Its service may have been mended since: what it refused is worth another try.
     delete from reembedding_refused;
 end
 $function$;
 
-comment on function memory_plugin._reembed_renew(text, text, boolean, text, text) is
-    'Go on with a change of the model, at another url or with another key where these are given: what was refused is '
-    'tried again. Errors: MP001.';
+comment on function memory_plugin._reembed_renew(text, text, boolean, text, text, text) is
+    'Go on with a change of the model, at another url, with another key or certificate where these are given: what was '
+    'refused is tried again. As ever, key and certificate are kept for the same server only. Errors: MP001.';
 
 create or replace function memory_plugin._reembed_pending(p_most integer)
 returns table (namespace text, id uuid, content text, due boolean)

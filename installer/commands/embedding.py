@@ -146,11 +146,11 @@ def _print(facts: dict[str, Any] | None, *, as_json: bool) -> None:
     """Print facts, nested ones with their name in front."""
     if as_json:
         report.print_json(facts)
-    elif facts is None:
-        report.print_rows("embedding", [("provider", "none: memory-plugin embedding configure sets one")])
     else:
         rows: list[tuple[str, str]] = []
-        for name, value in facts.items():
+        if facts is None or facts.keys() == {"reembedding"}:
+            rows.append(("provider", "none: memory-plugin embedding configure sets one"))
+        for name, value in (facts or {}).items():
             if name == "reembedding":
                 rows += stats.change_rows(value)
             elif isinstance(value, dict):

@@ -544,11 +544,15 @@ def test_a_memory_that_somebody_holds_is_waited_for_and_not_sent_meanwhile(
 
 
 def test_a_run_that_is_gone_on_with_takes_a_new_key_and_url_and_no_other_prefix(
-    database: str, filled: Connection, other: EmbeddingService
+    database: str, filled: Connection, other: EmbeddingService, capsys: pytest.CaptureFixture[str]
 ) -> None:
     gate = other.behaviour = Gate()
     kill(filled, begun(database, other), gate)
     gate.reset(opened=True)
+    # It needs the store's own provider no more.
+    filled.execute("select memory_plugin.remove_embedding_provider()")
+    assert cli.run(["embedding", "show", "--database-url", database]) == 0
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["provider", "change of the model"]
     moved = EmbeddingService(384, key="another-key")
     try:
         command = [*MEMORY_PLUGIN, *arguments(database, moved)]

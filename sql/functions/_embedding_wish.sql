@@ -46,7 +46,7 @@ begin
     v_wish.dimensions := p_dimensions;
     perform _check_embedding_secrets(p_api_key, p_ca_certificate);
     -- A key goes to the server that it was given for, and to no other.
-    v_same_host := substring(v_wish.url from '^[a-z]+://[^/]+') = substring(v_former.url from '^[a-z]+://[^/]+');
+    v_same_host := _same_server(v_wish.url, v_former.url);
     v_wish.api_key := nullif(coalesce(p_api_key, case when v_same_host then v_former.api_key end), '');
     v_wish.ca_certificate := nullif(coalesce(p_ca_certificate, case when v_same_host then v_former.ca_certificate end), '');
     if p_slot = 'current' then

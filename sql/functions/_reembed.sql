@@ -30,6 +30,17 @@ $function$;
 comment on function memory_plugin._embedding_url(text) is
     'The url of an embedding provider, with the path that it usually has. Errors: MP001 without showing the url.';
 
+create or replace function memory_plugin._same_server(p_url text, p_other text)
+returns boolean
+language sql immutable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+as $function$
+    select substring(p_url from '^[a-z]+://[^/]+') = substring(p_other from '^[a-z]+://[^/]+')
+$function$;
+
+comment on function memory_plugin._same_server(text, text) is
+    'Whether two urls name the same server, for which a key and certificates were given; null where one is null.';
+
 create or replace function memory_plugin._check_embedding_secrets(p_api_key text, p_ca_certificate text)
 returns void
 language plpgsql immutable parallel safe security invoker
@@ -76,13 +87,10 @@ begin
     update embedding_provider as p
     set
         url = coalesce(v_url, p.url),
-        api_key = coalesce(p_api_key, case when k.kept then p.api_key end),
-        ca_certificate = nullif(coalesce(p_ca_certificate, case when k.kept then p.ca_certificate end), '')
-    from (
-        select substring(coalesce(v_url, n.url) from '^[a-z]+://[^/]+') = substring(n.url from '^[a-z]+://[^/]+') as kept
-        from embedding_provider as n
-        where n.slot = 'next'
-    ) as k
+        api_key = coalesce(p_api_key, case when _same_server(coalesce(v_url, p.url), p.url) then p.api_key end),
+        ca_certificate = nullif(
+            coalesce(p_ca_certificate, case when _same_server(coalesce(v_url, p.url), p.url) then p.ca_certificate end), ''
+        )
     where p.slot = 'next';
     -- Its service may have been mended since: what it refused is worth another try.
     delete from reembedding_refused;

@@ -42,7 +42,7 @@ left join pg_catalog.pg_namespace as n on n.oid = e.extnamespace
 """
 
 # What of vector {role} may not use, with its schema and without. Rights that nobody has changed are null, and public
-# has them.
+# has them. Its members come first: else every function of the database is looked at anew for each of them.
 VECTOR_RIGHTS = """
 with members as materialized (
     select d.classid, d.objid, pg_catalog.quote_ident(n.nspname) || '.' as schema

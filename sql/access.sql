@@ -219,6 +219,7 @@ declare
     v_left text := '';
 begin
     for v_wanted in
+        -- These come first: else every function of the database is looked at anew for each of them.
         with parts as materialized (
             select d.classid, d.objid
             from pg_extension as e

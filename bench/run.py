@@ -4,8 +4,9 @@ python bench/run.py [--server-url URL] [--size tiny|quick|full] [--results DIR] 
 
 `make bench` runs it at the quick size, `make bench BENCH=full` at the full one. Without a URL an embedded server is
 started for as long; databases are made on it and dropped. Each bench is a program of its own and can be run by itself;
-its figures stand in DIR/NAME.json, the seconds that each took in DIR/run.json, its words go where this program's go. A
-bench whose data or package is not there is left out, and the end says which and why. LoCoMo is read from $LOCOMO_DIR.
+its figures stand in DIR/NAME.json, the seconds that each took in DIR/run.json, its words go where this program's go.
+DIR is results/SIZE of this folder if none is named, so that no run overwrites what the documentation shows. A bench
+whose data or package is not there is left out, and the end says which and why. LoCoMo is read from $LOCOMO_DIR.
 """
 
 from __future__ import annotations
@@ -159,13 +160,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--server-url", help="a server to measure on; without it an embedded one is started")
     parser.add_argument("--size", choices=SIZES, default="quick")
-    parser.add_argument("--results", type=Path, default=HERE / "results", help="where figures and pictures go")
+    parser.add_argument("--results", type=Path, help="where figures and pictures go; by default bench/results/SIZE")
     parser.add_argument("--only", default="", help="names of benches, with commas")
     parser.add_argument("--yardstick", default=os.environ.get("BENCH_YARDSTICK", ""), help="another sidecar: a program")
     options = parser.parse_args()
-    options.results.mkdir(parents=True, exist_ok=True)
+    results = options.results or HERE / "results" / options.size
     skipped, failed = {}, {}
     benches = list(chosen(options.only))
+    results.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
     with server.server(options.server_url) as url:
         for bench in benches:
@@ -174,13 +176,13 @@ def main() -> int:
                 continue
             start = time.monotonic()
             with server.full(options.server_url) if bench.plpython else nullcontext(url) as its_url:
-                if why := run(bench, options.size, its_url, options.results, options.yardstick):
+                if why := run(bench, options.size, its_url, results, options.yardstick):
                     failed[bench.name] = why
             if bench.name == "throughput" and not options.yardstick:
                 skipped["the other sidecar of throughput"] = "BENCH_YARDSTICK names no program"
-            note(options.results, bench.name, options.size, time.monotonic() - start)
+            note(results, bench.name, options.size, time.monotonic() - start)
     # What lies there of a bench that was left out is of an earlier run, perhaps of another machine.
-    sys.stdout.write(report.table(options.results, [bench.name for bench in benches if bench.name not in skipped]))
+    sys.stdout.write(report.table(results, [bench.name for bench in benches if bench.name not in skipped]))
     sys.stdout.writelines(f"skipped {name}: {why}\n" for name, why in skipped.items())
     sys.stdout.writelines(f"FAILED {name}: {why}\n" for name, why in failed.items())
     try:
@@ -188,7 +190,7 @@ def main() -> int:
     except ImportError as error:
         sys.stdout.write(f"skipped pictures: {error}\n")
     else:
-        sys.stdout.writelines(f"drawn {path}\n" for path in plots.draw(options.results))
+        sys.stdout.writelines(f"drawn {path}\n" for path in plots.draw(results))
     sys.stderr.write(f"all: {time.monotonic() - begun:.0f} s\n")
     return 1 if failed else 0
 

@@ -261,6 +261,14 @@ def test_data_that_is_not_there_is_skipped_by_name_and_no_earlier_figures_are_sh
     assert "recall" not in done.stdout
 
 
+def test_a_run_leaves_the_figures_and_pictures_of_the_documents_alone() -> None:
+    # Nothing is measured; pictures are drawn of what lies where figures would go.
+    done = run(BENCH / "run.py", "--size", "tiny", "--only", "locomo", "--server-url", "postgresql:")
+    assert done.returncode == 0, done.stderr
+    drawn = [Path(line.removeprefix("drawn ")) for line in done.stdout.splitlines() if line.startswith("drawn ")]
+    assert all(picture.parent == BENCH / "results" / "tiny" for picture in drawn)
+
+
 @pytest.mark.servers("any")
 def test_a_sidecar_to_compare_with_that_is_not_there_is_skipped_by_name(server: Server, tmp_path: Path) -> None:
     done = run(

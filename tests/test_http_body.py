@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 from typing import Any
 
@@ -11,7 +12,7 @@ from memory_plugin.thin_api import body as body_module
 from memory_plugin.thin_api.body import GRACE, Bodies
 from memory_plugin.thin_api.errors import RefusedError
 
-LIMIT = 10
+LIMIT = 30
 
 
 def given(content: bytes, length: object = None, *, ends: bool = True) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def test_a_length_that_is_no_number_is_refused(length: str) -> None:
 @pytest.mark.parametrize("length", [LIMIT + 1, None])
 def test_a_body_over_the_limit_is_read_on_for_the_clients_sake_and_refused(length: int | None) -> None:
     environ = given(b"x" * (LIMIT + 1), length)
-    assert refused(Bodies(LIMIT), environ) == (413, "the body must be at most 10 bytes")
+    assert refused(Bodies(LIMIT), environ) == (413, "the body must be at most 30 bytes")
     assert environ["wsgi.input"].read() == b""
 
 
@@ -66,6 +67,10 @@ def test_no_more_is_read_on_than_is_bearable(monkeypatch: pytest.MonkeyPatch) ->
         (given(b" \n", 2), "a JSON body is required"),
         (given(b"never ends", ends=False), "a JSON body is required"),
         (given(b"\xff", 1), "the body must be UTF-8"),
+        (
+            {**given(gzip.compress(b"{}")), "HTTP_CONTENT_ENCODING": "gzip"},
+            "the body must be UTF-8, and not compressed: send it without Content-Encoding",
+        ),
         (given(b'"\0"', 3), "the body holds a NUL byte"),
     ],
 )

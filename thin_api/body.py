@@ -72,7 +72,7 @@ class Bodies:
         try:
             body.decode()
         except UnicodeDecodeError:
-            raise bad_request("the body must be UTF-8") from None
+            raise bad_request(f"the body must be UTF-8{_uncoded(environ)}") from None
         if b"\0" in body:
             raise bad_request("the body holds a NUL byte")
         return body
@@ -119,6 +119,11 @@ def _read(stream: Any, size: int, reading: Reading) -> bytes:
         missing -= len(part)
         reading.received += len(part)
     return b"".join(parts)
+
+
+def _uncoded(environ: Mapping[str, Any]) -> str:
+    """Say what to do about a compressed body, which no server opens unless it was agreed on."""
+    return ", and not compressed: send it without Content-Encoding" if environ.get("HTTP_CONTENT_ENCODING") else ""
 
 
 def _discard(stream: Any, size: int, reading: Reading) -> None:

@@ -19,6 +19,8 @@ from urllib.parse import urlsplit
 
 _SLICE = 0.1
 _LOOK_UP_AGAIN = 60.0
+# Reading the machine's list of authorities takes 25 ms of computing, which no request should wait for.
+_TRUST_AGAIN = 600.0
 _HEADERS = ("retry-after", "content-type")
 
 
@@ -158,12 +160,16 @@ def _connect(host: str, port: int, line: _Line, known: dict[Any, Any]) -> None:
     raise ExchangeError(reason, False)
 
 
-def _encrypt(host: str, line: _Line, authorities: "str | None") -> None:
-    """Put TLS on the connection, with the certificate and the name verified."""
+def _encrypt(host: str, line: _Line, authorities: "str | None", known: dict[Any, Any]) -> None:
+    """Put TLS on the connection, certificate and name verified; `known` keeps for a while whom to trust."""
     import ssl
 
+    trust = ("trust", authorities)
+    context, read_at = known.get(trust, (None, 0.0))
     try:
-        context = ssl.create_default_context(cadata=authorities)
+        if context is None or time.monotonic() - read_at > _TRUST_AGAIN:
+            context = ssl.create_default_context(cadata=authorities)
+            known[trust] = (context, time.monotonic())
         line.sock = context.wrap_socket(line.sock, server_hostname=host, do_handshake_on_connect=False)
 
         def handshake() -> int:
@@ -172,6 +178,8 @@ def _encrypt(host: str, line: _Line, authorities: "str | None") -> None:
 
         line.retried(handshake)
     except ssl.SSLCertVerificationError as error:
+        # The authority may be added to the machine's list the next moment.
+        known.pop(trust, None)
         raise ExchangeError("certificate not accepted: " + str(error.verify_message), False) from None
     except TimeoutError:
         raise ExchangeError("no TLS connection in time", False) from None
@@ -204,7 +212,7 @@ def post(
         port = parts.port or (443 if secure else 80)
         _connect(host, port, line, known)
         if secure:
-            _encrypt(host, line, authorities)
+            _encrypt(host, line, authorities, known)
         shown = "[" + host + "]" if ":" in host else host
         lines = [
             "POST " + (parts.path or "/") + ("?" + parts.query if parts.query else "") + " HTTP/1.1",

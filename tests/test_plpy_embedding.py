@@ -341,6 +341,40 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_and_an_authority_of_on
         running.stop()
 
 
+def test_the_machines_authorities_are_read_once_and_again_after_a_refusal(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    read: list[Any] = []
+    known: dict[Any, Any] = {}
+
+    def reading(**more: Any) -> ssl.SSLContext:
+        read.append(more)
+        return make(**more)
+
+    make = ssl.create_default_context
+    monkeypatch.setattr(ssl, "create_default_context", reading)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+    running = EmbeddingService(DIMENSIONS, tls=context)
+
+    def problem(**more: Any) -> Any:
+        return embedding.ask(provider(endpoint(running), **more), ["a"], 5.0, post, lambda: None, known).problem
+
+    try:
+        nobody = tmp_path / "nobody.pem"
+        nobody.touch()
+        monkeypatch.setenv("SSL_CERT_FILE", str(nobody))
+        assert "certificate not accepted" in problem()
+        monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+        assert [problem() for _ in range(3)] == [None] * 3
+        assert len(read) == 2
+        monkeypatch.setattr(http_post, "_TRUST_AGAIN", 0.0)
+        monkeypatch.setenv("SSL_CERT_FILE", str(nobody))
+        assert "certificate not accepted" in problem()
+    finally:
+        running.stop()
+
+
 class Plpy:
     """What plpy is to the code: statements answered by a script, and everything that happens in order."""
 

@@ -629,6 +629,19 @@ def test_a_run_that_waits_for_the_provider_outlives_the_patience_with_idle_sessi
     assert dimensions(filled) == {384: 300}
 
 
+def test_no_batch_waits_for_its_statements_to_be_compiled(conn: Connection) -> None:
+    plans: list[str] = []
+    conn.add_notice_handler(lambda notice: plans.append(notice.message_primary or ""))
+    conn.execute("load 'auto_explain'")
+    conn.execute("set auto_explain.log_nested_statements = on")
+    conn.execute("set auto_explain.log_min_duration = 0")
+    conn.execute("set client_min_messages = log")
+    conn.execute("set jit = on")
+    conn.execute("select memory_plugin._reembed_settle(gen_random_uuid(), '{}', '{}', '{}', '{}', null)")
+    assert any("reembedding" in plan for plan in plans)
+    assert not any("JIT" in plan for plan in plans)
+
+
 def test_a_run_through_a_pooler_leaves_no_setting_behind(pooler: Pooler, database: str) -> None:
     name = str(psycopg.conninfo.conninfo_to_dict(database)["dbname"])
     done = subprocess.run(

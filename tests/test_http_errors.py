@@ -37,6 +37,7 @@ POSTGRES = {
     "40001": (503, "unavailable"),
     "40P01": (503, "unavailable"),
     "42P01": (503, "unavailable"),
+    "42704": (503, "unavailable"),
     "42883": (503, "unavailable"),
     "53100": (503, "unavailable"),
     "53200": (503, "unavailable"),

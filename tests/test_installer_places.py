@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 
 from fixtures.installing import (
@@ -59,6 +60,20 @@ def test_the_store_works_wherever_pgvector_is(empty_database: str, place: str) -
         empty_database,
         "select nspname from pg_extension e join pg_namespace n on n.oid = extnamespace where extname = 'vector'",
     ) == [(wanted,)]
+    assert api.verify_store(settings_for(empty_database)).differences == ()
+    remember_and_find(empty_database)
+
+
+@pytest.mark.servers("any")
+def test_a_pgvector_that_is_moved_is_no_fault_of_an_embedding_and_install_follows_it(empty_database: str) -> None:
+    make_vector(empty_database, "public")
+    install(empty_database)
+    rows(empty_database, "create schema elsewhere")
+    rows(empty_database, "alter extension vector set schema elsewhere")
+    with pytest.raises(psycopg.errors.UndefinedObject):
+        remember_and_find(empty_database)
+    assert "function _json_embedding has another body" in api.verify_store(settings_for(empty_database)).differences
+    assert install(empty_database).vector_schema == "elsewhere"
     assert api.verify_store(settings_for(empty_database)).differences == ()
     remember_and_find(empty_database)
 

@@ -221,7 +221,8 @@ begin
         -- A JSON array of numbers is already a vector literal.
         return p_value::text::@extschema:vector@.vector;
     exception
-        when others then
+        -- What vector says of a literal. Anything else, such as that it was moved, is no fault of the client's.
+        when data_exception or program_limit_exceeded then
             v_length := json_array_length(p_value);
     end;
     if v_length = 0 then

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -24,6 +25,7 @@ from memory_plugin.thin_api.settings import from_env
 
 pytestmark = pytest.mark.servers("any")
 
+DOCKERFILE = Path(__file__).parent.parent / "docker" / "Dockerfile.sidecar"
 SLOW = """
     create or replace function memory_plugin.v1_search(body json) returns json language plpgsql as $$
         begin
@@ -60,6 +62,14 @@ def listening(host: str, port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def image_finds_healthy(**settings: str) -> bool:
+    """Run the sidecar image's health check, beside a proxy that is for other machines."""
+    (check,) = re.findall(r"HEALTHCHECK .* CMD (\[.*\])\n", DOCKERFILE.read_text().replace("\\\n", ""))
+    command = [sys.executable, *json.loads(check)[1:]]
+    environ = clean_env(http_proxy="http://127.0.0.1:9", **settings)
+    return subprocess.run(command, env=environ, capture_output=True, check=False).returncode == 0
 
 
 def test_sigterm_lets_a_request_finish_and_ends_with_zero(database: str, sidecar: Sidecar) -> None:
@@ -209,6 +219,7 @@ def test_it_listens_where_it_is_told(database: str, tmp_path: Path, listen: str,
                 assert httpx.get(f"http://{shown}:{port}/v1/health", trust_env=False).status_code in (200, 503)
             if listen == "[::1]":
                 assert not listening("127.0.0.1", port)
+            wait_until(lambda: image_finds_healthy(**settings), "the image's check to find it healthy")
         finally:
             process.terminate()
         assert process.wait(10) == 0

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from memory_plugin.installer import catalog
 from memory_plugin.installer.connect import Connection
+from memory_plugin.installer.errors import quoted
 from memory_plugin.installer.sources import Sources
 
 ROLES = ("memory_plugin_owner", "memory_plugin_api", "memory_plugin_reader")
@@ -180,7 +181,7 @@ def vector_grants(refused: Iterable[tuple[str, str, str]], source: Sources, role
     for privilege, name, bare in refused:
         if bare in used:
             names.setdefault(privilege, []).append(name)
-    return "; ".join(f'grant {privilege} {", ".join(found)} to "{role}"' for privilege, found in names.items())
+    return "; ".join(f"grant {privilege} {', '.join(found)} to {quoted(role)}" for privilege, found in names.items())
 
 
 def _vector(connection: Connection, source: Sources, owner: str) -> list[str]:

@@ -12,7 +12,7 @@ from memory_plugin.installer import access_check, apply, discover, foreign_code,
 from memory_plugin.installer import plan as planning
 from memory_plugin.installer.connect import open_connection
 from memory_plugin.installer.discover import Facts
-from memory_plugin.installer.errors import InstallError, MissingPrivilegeError, VerifyFailedError
+from memory_plugin.installer.errors import InstallError, MissingPrivilegeError, VerifyFailedError, quoted
 from memory_plugin.installer.plan import Plan
 from memory_plugin.installer.settings import Settings
 from memory_plugin.installer.verify import Verdict
@@ -138,7 +138,7 @@ def is_healthy(settings: Settings) -> bool:
         except errors.InsufficientPrivilege as error:
             raise MissingPrivilegeError(
                 error.diag.message_primary or "",
-                hint=f'have an administrator run: grant memory_plugin_api to "{connection.info.user}"',
+                hint=f"have an administrator run: grant memory_plugin_api to {quoted(connection.info.user)}",
             ) from None
     return True
 

@@ -18,6 +18,7 @@ from memory_plugin.installer.errors import (
     MissingPrivilegeError,
     ServerUnreachableError,
     one_line,
+    quoted,
     standby_error,
 )
 from memory_plugin.installer.settings import Settings
@@ -160,7 +161,7 @@ def _login_refused(text: str) -> LoginRefusedError:
     match = _NO_DATABASE.search(text)
     if match:
         name = match["name"] or match["other"]
-        return LoginRefusedError(text, hint=f"correct the database in DATABASE_URL, or: create database {name}")
+        return LoginRefusedError(text, hint=f"correct the database in DATABASE_URL, or: create database {quoted(name)}")
     return LoginRefusedError(text)
 
 

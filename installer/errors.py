@@ -205,6 +205,11 @@ def standby_error() -> BadSettingError:
     return BadSettingError("the server is a standby, which takes no writes", hint="give the primary's address")
 
 
+def quoted(name: str) -> str:
+    """Return a role's or database's name as the SQL of a hint writes it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def one_line(text: str) -> str:
     """Return text with every run of white space as one space."""
     return re.sub(r"\s+", " ", text).strip()

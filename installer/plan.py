@@ -19,6 +19,7 @@ from memory_plugin.installer.errors import (
     PlpythonMissingError,
     VectorMissingError,
     VectorTooOldError,
+    quoted,
     standby_error,
 )
 from memory_plugin.installer.settings import Settings
@@ -217,11 +218,11 @@ def _check_rights(facts: Facts, changes: Sequence[Migration]) -> None:
         if not facts.can_create_schema:
             raise MissingPrivilegeError(
                 f"role {facts.role} may not create a schema in database {facts.database}",
-                hint=f'have its owner run: create schema memory_plugin authorization "{facts.role}"',
+                hint=f"have its owner run: create schema memory_plugin authorization {quoted(facts.role)}",
             )
     elif not (facts.schema_usable and facts.can_create_in_schema):
         # With a grant alone it could not let our roles use the schema.
-        fresh = f'have a superuser run: alter schema memory_plugin owner to "{facts.role}"'
+        fresh = f"have a superuser run: alter schema memory_plugin owner to {quoted(facts.role)}"
         held = "connect as its owner, or as a member of the role that owns the store's tables"
         raise MissingPrivilegeError(
             f"role {facts.role} may not create in the schema memory_plugin", hint=held if facts.tables else fresh
@@ -266,7 +267,7 @@ def _check_vector(facts: Facts, source: Sources) -> tuple[str, ...]:
     if not vector.usable:
         raise MissingPrivilegeError(
             f"role {facts.role} may not use the schema {vector.schema}, where pgvector is",
-            hint=f'have its owner run: grant usage on schema {vector.schema} to "{facts.role}"',
+            hint=f"have its owner run: grant usage on schema {vector.schema} to {quoted(facts.role)}",
         )
     lacking = access_check.vector_grants(facts.vector_refused, source, facts.role)
     if lacking:

@@ -126,6 +126,11 @@ def test_a_schema_is_refused_where_it_may_not_be_created_or_filled() -> None:
     assert "things that are not ours and no ledger: color" in refused(with_types).message
 
 
+def test_a_statement_that_a_hint_gives_holds_a_role_with_a_quote_in_its_name() -> None:
+    error = refused(replace(FACTS, role='d"Arc', schema_exists=True, can_create_in_schema=False))
+    assert error.hint.endswith('owner to "d""Arc"')
+
+
 def test_tables_of_an_earlier_boot_are_counted_as_far_as_they_were_looked_at() -> None:
     assert plan.public_warnings([], 10) == ()
     (told,) = plan.public_warnings([("a", None), ("b", 10), ("c", 11)], 10)

@@ -9,7 +9,7 @@ from psycopg import sql
 
 from memory_plugin.installer import waiting
 from memory_plugin.installer.connect import Connection, open_connection
-from memory_plugin.installer.errors import MissingPrivilegeError, VerifyFailedError
+from memory_plugin.installer.errors import MissingPrivilegeError, VerifyFailedError, quoted
 from memory_plugin.installer.settings import Settings
 
 _LOOK = """
@@ -71,7 +71,7 @@ def begin(connection: Connection, settings: Settings) -> sql.Identifier:
     if not owned:
         raise MissingPrivilegeError(
             f"role {role} is not a member of the owner of the store's tables",
-            hint=f'connect as one, or have a superuser run: grant memory_plugin_owner to "{role}"',
+            hint=f"connect as one, or have a superuser run: grant memory_plugin_owner to {quoted(str(role))}",
         )
     return sql.Identifier(str(vector_schema))
 

@@ -216,9 +216,10 @@ def _check_rights(facts: Facts, changes: Sequence[Migration]) -> None:
     """Refuse early what the server would refuse half-way."""
     if not facts.schema_exists:
         if not facts.can_create_schema:
+            # Not a schema made for the role, which an owner who is no member of it may not make.
             raise MissingPrivilegeError(
                 f"role {facts.role} may not create a schema in database {facts.database}",
-                hint=f"have its owner run: create schema memory_plugin authorization {quoted(facts.role)}",
+                hint=f"have its owner run: grant create on database {quoted(facts.database)} to {quoted(facts.role)}",
             )
     elif not (facts.schema_usable and facts.can_create_in_schema):
         # With a grant alone it could not let our roles use the schema.

@@ -371,15 +371,16 @@ def test_21_a_database_that_is_not_utf8(server: Server) -> None:
 
 
 @ANY
-def test_22_a_role_that_may_not_create_the_schema_gets_the_statement(
+def test_22_a_role_that_may_not_create_the_schema_gets_the_statement_for_the_databases_owner(
     server: Server, empty_database: str, new_role: Callable[..., str]
 ) -> None:
     make_vector(empty_database, "public")
-    role = new_role()
+    role, owner = new_role(), new_role()
+    rows(empty_database, f"alter database {database_name(empty_database)} owner to {owner}")
     url = url_as(server, empty_database, role)
     error = refusal(url)
     assert error.exit_code == 22
-    rows(empty_database, error.hint.partition("run: ")[2])
+    rows(url_as(server, empty_database, owner), error.hint.partition("have its owner run: ")[2])
     assert install(url).applied
 
 

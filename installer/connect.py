@@ -44,6 +44,7 @@ _ANSWERED = re.compile(r"failed: [^:\n]+:  ")
 _BAD_VALUE = re.compile(
     r'invalid "?\w+"? value|invalid integer value|bad value for|invalid port number|weak sslmode'
     r"|invalid value for parameter|unrecognized configuration parameter|unsupported startup parameter"
+    r"|authentication method requirement .* failed|GSSAPI encryption required"
 )
 _NO_SERVICE = re.compile(r"service file .* not found|definition of service .* not found|in service file")
 _NO_USER = re.compile(r"local user with ID \d+ does not exist|could not look up local user ID")

@@ -239,6 +239,14 @@ def test_11_only_what_is_known_to_be_a_refusal_is_one(said: str) -> None:
     assert error.exit_code == 11
 
 
+@ANY
+@pytest.mark.parametrize("demand", ["require_auth=none", "gssencmode=require"])
+def test_21_a_demand_on_the_connection_that_the_server_does_not_meet(server: Server, demand: str) -> None:
+    error = refusal(f"{server.url(tcp=True)}?{demand}")
+    assert error.exit_code == 21
+    assert "correct that parameter" in error.hint
+
+
 @pytest.mark.parametrize("said", ["Connection refused\n\tIs the server running on that host?", "timeout expired"])
 def test_10_what_libpq_says_by_itself_is_no_answer(said: str) -> None:
     error = refused_with(said)

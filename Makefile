@@ -39,7 +39,7 @@ help:
 	@echo 'make clean   remove everything made here, except data'
 
 serve: .venv/.installed
-	exec $(BIN)/memory-plugin serve --embedded $(if $(DATA_DIR),--data-dir '$(DATA_DIR)')
+	exec $(BIN)/memory-plugin serve --embedded $(if $(DATA_DIR),--data-dir '$(subst ','\'',$(DATA_DIR))')
 
 test: lint provision
 	$(MAKE) --no-print-directory pytest

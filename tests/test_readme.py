@@ -76,7 +76,7 @@ def test_make_serve_serves_and_what_it_prints_works(tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="mp-readme-", dir="/tmp") as folder, log_file.open("wb") as log:
         Path(folder).chmod(0o755)
         process = subprocess.Popen(
-            ["make", "serve", f"DATA_DIR={folder}/data"],
+            ["make", "serve", f"DATA_DIR={folder}/Ada's data"],
             cwd=ROOT,
             stdout=log,
             stderr=log,

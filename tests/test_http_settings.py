@@ -157,6 +157,11 @@ def test_neither_the_settings_nor_their_description_show_a_password() -> None:
     assert described(settings) == "h:5/d"
 
 
+@pytest.mark.parametrize("given", ["service=tenant", "postgresql:///?service=tenant"])
+def test_a_database_that_a_service_file_names_is_described_by_its_service(given: str) -> None:
+    assert described(Settings(conninfo(given))) == "service tenant"
+
+
 def test_thin_api_imports_nothing_of_the_installer() -> None:
     import memory_plugin.thin_api
 

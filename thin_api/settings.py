@@ -110,8 +110,12 @@ def conninfo(given: str) -> str:
 
 
 def described(settings: Settings) -> str:
-    """Return where the database is, without user or password: host:port/dbname."""
+    """Return where the database is, without user or password: host:port/dbname, or the name of libpq's service."""
     parameters = conninfo_to_dict(settings.conninfo)
+    service = parameters.get("service") or os.environ.get("PGSERVICE")
+    if service and not parameters.get("host"):
+        # What its file says only libpq knows.
+        return f"service {service}"
     host = parameters.get("host") or parameters.get("hostaddr") or os.environ.get("PGHOST") or "local"
     port = parameters.get("port") or os.environ.get("PGPORT") or "5432"
     name = parameters.get("dbname") or os.environ.get("PGDATABASE") or parameters.get("user") or "default"

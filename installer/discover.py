@@ -10,6 +10,7 @@ import psycopg
 
 from memory_plugin.installer import catalog, waiting
 from memory_plugin.installer.connect import Connection
+from memory_plugin.installer.errors import MissingPrivilegeError
 
 SCHEMA = "memory_plugin"
 LEDGER = "schema_migrations"
@@ -186,12 +187,18 @@ def _count(connection: Connection, table: str) -> int | None:
 
 
 def _ledger(connection: Connection, tables: tuple[Table, ...]) -> tuple[LedgerRow, ...] | None:
-    """Read the ledger; a role that may not is told so by the server (42501)."""
+    """Read the ledger; raise MissingPrivilegeError where this role may not."""
     ledger = next((table for table in tables if table.name == LEDGER and table.kind == "r"), None)
     # Other programs call theirs the same. And to read a column of somebody's own type may be to run his functions.
     found = {} if ledger is None else {column.name: column.type for column in ledger.columns if column.builtin}
     if not found.items() >= _LEDGER_TYPES.items():
         return None
+    if ledger is not None and not ledger.readable:
+        raise MissingPrivilegeError(
+            f"this role may not read memory_plugin.{LEDGER}",
+            hint="connect as the store's owner; the sidecar of a member of memory_plugin_api, which installs nothing, "
+            "starts with MEMORY_PLUGIN_SKIP_MIGRATE=1",
+        )
     return tuple(LedgerRow(**row) for row in _all(connection, catalog.LEDGER))
 
 

@@ -481,6 +481,17 @@ def test_22_a_role_that_does_not_own_the_tables(
 
 
 @ANY
+def test_22_the_sidecars_own_login_is_told_how_it_starts(
+    server: Server, database: str, new_role: Callable[..., str]
+) -> None:
+    role = new_role()
+    rows(database, f"grant memory_plugin_api to {role}")
+    error = refusal(url_as(server, database, role))
+    assert error.exit_code == 22
+    assert "MEMORY_PLUGIN_SKIP_MIGRATE=1" in error.hint
+
+
+@ANY
 def test_22_a_role_that_does_not_own_the_functions(server: Server, database: str, new_role: Callable[..., str]) -> None:
     role = new_role()
     rows(database, f"grant all on schema memory_plugin to {role}")

@@ -60,3 +60,14 @@ def test_a_room_imports_the_standard_library_itself_and_the_runtime_dependencies
         for name in imported(path) - allowed - set(sys.stdlib_module_names)
     }
     assert strangers == set()
+
+
+def test_the_developers_programs_import_what_the_project_names_and_nothing_that_merely_comes_with_it() -> None:
+    table = project()
+    extras = table["optional-dependencies"]
+    assert isinstance(extras, dict)
+    files = [path for room in ("tests", "bench", "torture") for path in (ROOT / room).rglob("*.py")]
+    allowed = names(table["dependencies"]).union(*map(names, extras.values()), sys.stdlib_module_names)
+    # Their own modules and ours; and two that are called otherwise than the package that brings them.
+    allowed |= {"memory_plugin", "plpy", "fixtures", "mem0", "langgraph"} | {path.stem for path in files}
+    assert {f"{path.relative_to(ROOT)}: {name}" for path in files for name in imported(path) - allowed} == set()

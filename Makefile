@@ -11,7 +11,7 @@ INSTALL = $(PIP) install --require-hashes -r $(1) && $(PIP) install --no-deps --
 # Programs that look after the locks stand apart from what the locks hold.
 TOOLS := .venv-tools/bin
 COMPILE := $(TOOLS)/uv pip compile --quiet --universal --python-version 3.10 --upgrade --no-emit-index-url --no-header
-LOCKS := serve dev bench
+LOCKS := image serve dev bench
 PGVECTOR07 := .venv/pgvector07
 # mypy cannot see through setuptools' package-dir; a tree of links shows it the package as it is installed.
 TYPING := .venv/typing
@@ -80,9 +80,10 @@ venv: .venv/.installed-dev
 	$(call INSTALL,requirements/bench.txt)
 	@touch $@ .venv/.installed
 
-# One resolution for all, so that the three never ask for two releases of one package.
+# One resolution for all, so that no two of them ask for two releases of one package.
 lock: $(TOOLS)/uv
 	$(COMPILE) --all-extras --output-file .venv-tools/all.txt pyproject.toml
+	$(COMPILE) --generate-hashes -c .venv-tools/all.txt --group build -o requirements/image.txt pyproject.toml
 	$(COMPILE) --generate-hashes -c .venv-tools/all.txt --extra embedded --group build -o requirements/serve.txt pyproject.toml
 	$(COMPILE) --generate-hashes -c .venv-tools/all.txt --extra embedded --extra dev -o requirements/dev.txt pyproject.toml
 	$(COMPILE) --generate-hashes -c .venv-tools/all.txt --extra embedded --extra bench --group build -o requirements/bench.txt pyproject.toml

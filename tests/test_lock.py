@@ -21,6 +21,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 BUILD = PROJECT["dependency-groups"]["build"]
 WANTED = {
+    "image": [*PROJECT["project"]["dependencies"], *BUILD],
     "serve": [*PROJECT["project"]["dependencies"], *EXTRAS["embedded"], *BUILD],
     "dev": [*PROJECT["project"]["dependencies"], *EXTRAS["embedded"], *EXTRAS["dev"]],
     "bench": [*PROJECT["project"]["dependencies"], *EXTRAS["embedded"], *EXTRAS["bench"], *BUILD],
@@ -66,3 +67,15 @@ def test_what_is_installed_to_be_tested_is_what_is_locked() -> None:
     for requirement, _ in locked("dev"):
         if requirement.marker is None or requirement.marker.evaluate():
             assert version(requirement.name) in requirement.specifier, f"{requirement.name}: run make venv"
+
+
+def test_the_image_is_made_of_what_its_lock_names() -> None:
+    lines = (ROOT / "docker" / "Dockerfile.sidecar").read_text().splitlines()
+    (locked_step,) = (line for line in lines if "--require-hashes -r requirements/image.txt" in line)
+    (our_step,) = (line for line in lines if line.startswith("RUN") and line.endswith(" ."))
+    assert "--no-deps" in our_step
+    assert lines.index(locked_step) < lines.index(our_step)
+    sent = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    copied = [line.split()[1:-1] for line in lines if line.startswith("COPY") and "--from" not in line]
+    assert {source for sources in copied for source in sources} == sent
+    assert all((ROOT / source).exists() for source in sent)

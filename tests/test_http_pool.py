@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ import pytest
 from fixtures.cluster import free_port
 from fixtures.server import Server
 from fixtures.sidecars import wait_until
+from http_sidecar import stopped
 from memory_plugin.thin_api import pool as pool_module
 from memory_plugin.thin_api import wire
 from memory_plugin.thin_api.pool import ExhaustedError, FullError, Pool, SentAwayError, UnreachableError
@@ -171,6 +174,32 @@ def test_a_connection_keeps_its_place_until_it_is_closed(server: Server, monkeyp
         assert any(link.conn.closed for link in links)
     finally:
         heeding.set()
+        pool.close()
+
+
+@pytest.mark.servers("embedded18")
+def test_statements_that_heed_no_cancel_bring_at_most_as_many_connections_again(server: Server) -> None:
+    """As with a disk that hangs: a process that waits for it does so even when its client is gone."""
+    pool, _ = started(server.url() + "&application_name=unheeding", size=2)
+    hung: list[int] = []
+    count = "select count(*) from pg_stat_activity where application_name = 'unheeding'"
+    try:
+        with stopped(hung), server.connect() as watching:
+            for _ in range(2):
+                links = [pool.acquire(monotonic() + LONG) for _ in range(2)]
+                for link in links:
+                    hung.append(link.pgconn.backend_pid)
+                    os.kill(hung[-1], signal.SIGSTOP)
+                    with pytest.raises(ExpiredError):
+                        link.run(b"select 1", (), monotonic())
+                    pool.discard(link, cancel=True)
+            with pytest.raises(ExhaustedError):
+                pool.acquire(monotonic() + 2)
+            assert watching.execute(count).fetchall() == [(4,)]
+        for link in [pool.acquire(monotonic() + LONG) for _ in range(2)]:
+            pool.release(link)
+        wait_until(lambda: pool.state().open == 2, "the end of those that were hung")
+    finally:
         pool.close()
 
 

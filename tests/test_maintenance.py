@@ -166,6 +166,28 @@ def test_a_batch_that_hangs_is_given_up_and_cancelled(
         wait_until(lambda: not conn.execute(running).fetchall(), "the statement to be cancelled")
 
 
+@pytest.mark.servers("embedded18")
+def test_a_batch_that_heeds_no_cancel_is_not_followed_by_another_beside_it(
+    database: str, upkeep: Callable[[str], Maintenance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memory_plugin.thin_api.maintenance.BATCH_SECONDS", 0.5)
+    with psycopg.connect(database, autocommit=True) as conn:
+        conn.execute(
+            "create or replace function memory_plugin.maintain(max_rows integer default 1000) returns bigint "
+            "language sql as 'select 0::bigint from pg_sleep(600)'"
+        )
+        hung = upkeep(make_conninfo(database, application_name="unheeding upkeep"))
+        running = "select pid from pg_stat_activity where application_name = 'unheeding upkeep' and state = 'active'"
+        round_ = threading.Thread(target=hung.round, daemon=True)
+        round_.start()
+        wait_until(lambda: conn.execute(running).fetchall(), "the batch to begin")
+        with stopped([pid for (pid,) in conn.execute(running).fetchall()]):
+            round_.join(3)
+            assert round_.is_alive()
+        round_.join(20)
+        assert hung.rounds["failed"] == 1
+
+
 @pytest.mark.servers("any")
 def test_a_lost_connection_costs_one_round(database: str, upkeep: Callable[[str], Maintenance]) -> None:
     with psycopg.connect(database, autocommit=True) as conn:

@@ -20,7 +20,7 @@ import psycopg
 
 from memory_plugin.thin_api.errors import SqlError
 from memory_plugin.thin_api.log import log
-from memory_plugin.thin_api.wire import ExpiredError, Link, LostError, connect
+from memory_plugin.thin_api.wire import UNHEEDED_SECONDS, ExpiredError, Link, LostError, connect
 
 BATCH = 1000
 # Between full batches: the deleted rows' vacuum, and everybody else, come in between.
@@ -112,7 +112,9 @@ class Maintenance:
             outcome, trouble = "failed", "connection_lost"
         except ExpiredError:
             outcome, trouble = "failed", "deadline"
-            _cancel(link)
+            # A server that cannot be told to stop cannot be helped.
+            with suppress(Exception):
+                link.cancel(CANCEL_SECONDS, UNHEEDED_SECONDS)
         except Exception as error:
             # Whatever it is, the next round may do better.
             outcome, trouble = "failed", type(error).__name__
@@ -147,9 +149,3 @@ class Maintenance:
             log("maintenance_failed", level="warning", reason=trouble)
         else:
             log("maintenance_resumed")
-
-
-def _cancel(link: Link) -> None:
-    # A server that cannot be told to stop cannot be helped.
-    with suppress(Exception):
-        link.conn.cancel_safe(timeout=CANCEL_SECONDS)

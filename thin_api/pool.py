@@ -9,6 +9,9 @@ the database), and checks a connection by a round trip.
 - A connection whose statement outlived its deadline never returns: the undertaker has the statement cancelled and
   closes it, out of anybody's way. Until it is closed it keeps its place, so the server never has more connections than
   the pool may open.
+- A statement that does not heed being cancelled (a disk that hangs) keeps its process at the server, whoever closes the
+  connection, and each request would leave another. So the connection is kept until the statement ends. Up to the pool's
+  size, such connections take no place, since they may as well have died without a word.
 - Where a statement was not answered though the database answers others, or a session proves to be read-only, no idle
   connection of the time before is trusted any more (`distrust`).
 - Whether the database answers at all, another thread finds out when asked, on a connection of its own (`alive`).
@@ -26,7 +29,7 @@ from typing import NamedTuple
 
 from psycopg.conninfo import make_conninfo
 
-from memory_plugin.thin_api.wire import Link, connect
+from memory_plugin.thin_api.wire import UNHEEDED_SECONDS, Link, connect
 
 # libpq's least useful connect_timeout; the waiting is the keeper's alone.
 CONNECT_SECONDS = 2
@@ -94,6 +97,7 @@ class Pool:
         self._idle: list[Link] = []
         self._open = 0
         self._dying = 0
+        self._unheeding = 0
         self._waiters: deque[_Waiter] = deque()
         self._reachable: bool | None = None
         self._wake = threading.Event()
@@ -179,7 +183,11 @@ class Pool:
         """Return how the pool stands at this moment."""
         with self._lock:
             return PoolState(
-                self._open + self._dying, len(self._idle), self._size, len(self._waiters), self._reachable is True
+                self._open + self._dying + self._unheeding,
+                len(self._idle),
+                self._size,
+                len(self._waiters),
+                self._reachable is True,
             )
 
     def busy(self) -> int:
@@ -224,7 +232,8 @@ class Pool:
             with self._lock:
                 # Requests do not have to find those that the server has ended.
                 self._keep_idle(Link.quiet)
-                wanted = (not self._open or bool(self._waiters)) and self._open + self._dying < self._size
+                taken = self._open + self._dying + max(self._unheeding - self._size, 0)
+                wanted = (not self._open or bool(self._waiters)) and taken < self._size
             if not wanted:
                 self._wake.wait(SWEEP_EVERY)
                 continue
@@ -268,19 +277,34 @@ class Pool:
     def _bury(self) -> None:
         while (grave := self._graves.get()) is not None:
             if grave.cancel:
-                # Each by itself, for a server that hangs keeps every one of them waiting; at most `size` at once.
+                # Each by itself, for a server that hangs keeps every one of them waiting; there are few at once.
                 with suppress(RuntimeError):
-                    threading.Thread(target=self._end, args=(grave,), name="pool-cancel", daemon=True).start()
+                    threading.Thread(target=self._cancel, args=(grave,), name="pool-cancel", daemon=True).start()
                     continue
-            self._end(grave)
+            self._end(grave.link)
 
-    def _end(self, grave: _Grave) -> None:
+    def _cancel(self, grave: _Grave) -> None:
         # A server that cannot be told to stop cannot be helped.
         with suppress(Exception):
-            if grave.cancel and grave.link.cancel(CANCEL_SECONDS, HEED_SECONDS) and grave.on_answer is not None:
+            if not grave.link.cancel(CANCEL_SECONDS, HEED_SECONDS):
+                self._outwait(grave.link)
+            elif grave.on_answer is not None:
                 grave.on_answer()
+        self._end(grave.link)
+
+    def _outwait(self, link: Link) -> None:
+        with self._lock:
+            self._dying -= 1
+            self._unheeding += 1
+        self._wake.set()
+        link.ended(UNHEEDED_SECONDS)
+        with self._lock:
+            self._dying += 1
+            self._unheeding -= 1
+
+    def _end(self, link: Link) -> None:
         with suppress(Exception):
-            grave.link.conn.close()
+            link.conn.close()
         with self._lock:
             self._dying -= 1
         self._wake.set()

@@ -22,6 +22,9 @@ from psycopg.pq.abc import PGconn, PGresult
 
 from memory_plugin.thin_api.errors import SqlError
 
+# How long a statement that does not heed being cancelled is waited for. Its process at the server stays until it ends.
+UNHEEDED_SECONDS = 300.0
+
 
 class LostError(Exception):
     """The connection broke; `sent` is False only when the server cannot have seen the statement."""
@@ -72,11 +75,16 @@ class Link:
         """Cancel the statement, which may take `seconds`; tell whether it ends within `heed_seconds` after that."""
         try:
             self.conn.cancel_safe(timeout=seconds)
-            self._wait(self._incoming, monotonic() + heed_seconds)
+            if not self.ended(heed_seconds):
+                return False
             self.pgconn.consume_input()
-        except (ExpiredError, psycopg.Error):
+        except psycopg.Error:
             return False
         return self.usable
+
+    def ended(self, seconds: float) -> bool:
+        """Wait until the server says something more, or the connection is gone; tell whether it was so in time."""
+        return bool(self._incoming.poll(ceil(seconds * 1000)))
 
     def _noticed(self, notice: psycopg.errors.Diagnostic) -> None:
         # What the server says of its own accord, between two statements: libpq takes an error for a notice then.

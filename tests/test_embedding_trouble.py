@@ -14,8 +14,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from fixtures import embedding_service as service_module
+from fixtures.cluster import free_port
 from fixtures.embedding_service import EmbeddingService, Slow
 from fixtures.sidecars import Sidecar, wait_until
+from memory_plugin.thin_api import embedding as embedding_module
+from memory_plugin.thin_api.embedding import Embedding
 from test_embedding import TEXTS, at_once, commit, configure, embed, status
 
 pytestmark = pytest.mark.servers("full")
@@ -252,3 +255,18 @@ def test_a_statement_timeout_is_named_and_the_provider_is_not_asked_again_and_ag
     embedding_service.behaviour = Slow(0)
     wait_until(lambda: status(conn)["pending"] == 0, "all to be embedded", 30)
     wait_until(lambda: "memory_plugin_embedding_up 1.0" in sidecar.client.get("/metrics").text, "it to be shown")
+
+
+def test_a_store_that_fetches_no_embeddings_is_warned_of_none_and_no_trouble_is_left_standing(
+    database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Embedding(f"host=127.0.0.1 port={free_port()} user=x dbname=x", 1).round()
+    clock = Embedding(database, 1)
+    clock.round()
+    assert capsys.readouterr().err == ""
+    with monkeypatch.context() as patched:
+        patched.setattr(embedding_module, "STATUS_SECONDS", 0.0)
+        clock.round()
+    assert "embedding_failed reason=deadline" in capsys.readouterr().err
+    clock.round()
+    assert "embedding_resumed" in capsys.readouterr().err

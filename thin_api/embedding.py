@@ -113,6 +113,9 @@ class Embedding:
             return self._embed(self._link)
         except (psycopg.Error, OSError, LostError):
             self._give_back()
+            if self.status is None:
+                # Nothing is known to wait for an embedding, and the pool says what is wrong with the database.
+                return LOST_SECONDS, True
             return self._failed("unreachable", LOST_SECONDS)
         except SqlError as error:
             self._give_back()
@@ -140,6 +143,7 @@ class Embedding:
             self._look(link)
         if self.status is None:
             self._give_back()
+            self._note("")
             return OFF_SECONDS, True
         probe, self._probe = self._probe, False
         answer = link.run(_EMBED, (b"%d" % BATCH, b"true" if probe else b"false"), monotonic() + CALL_SECONDS)

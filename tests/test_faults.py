@@ -22,7 +22,7 @@ from fixtures.pgbouncer import program as pgbouncer
 from fixtures.pgbouncer import running_pooler
 from fixtures.server import Server, ServerError, embedded_bin_dir
 from fixtures.sidecars import PROGRAM, clean_env, wait_until
-from http_sidecar import address, serving, worker_pid
+from http_sidecar import address, ask, serving, worker_pid
 from ledger import audit, survives, wait_for_writes, writing
 
 # 10 s in a long run; here as long as makes every client meet it.
@@ -222,10 +222,19 @@ def test_a_killed_sidecar_loses_no_acknowledged_write_and_is_started_again(store
         boot.wait(30)
 
 
-def test_a_restarted_pooler_loses_no_acknowledged_write(own_server: Server, store: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("restarted", ["pooler", "database"])
+def test_behind_a_pooler_a_restart_loses_no_acknowledged_write(
+    own_server: Server, store: str, tmp_path: Path, restarted: str
+) -> None:
     if pgbouncer() is None:
         pytest.skip("no PgBouncer on this machine")
     with running_pooler(own_server) as pooler, serving(pooler.url("postgres"), tmp_path / "sidecar.log") as sidecar:
+
+        def restart_the_database() -> None:
+            own_server.stop("fast")
+            wait_until(lambda: ask(sidecar, "GET", "/v1/health").status == 503, "the pooler to have tried in vain")
+            own_server.start()
+
         with writing(address(sidecar)) as ledger:
-            survives(ledger, pooler.restart)
+            survives(ledger, pooler.restart if restarted == "pooler" else restart_the_database)
         audit(ledger, store)

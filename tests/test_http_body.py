@@ -112,3 +112,23 @@ def test_no_more_bodies_are_read_at_once_than_there_are_seats(monkeypatch: pytes
     assert refused(bodies, {**given(b""), "wsgi.input": Busy()}) == (400, "the body could not be read")
     # Whatever became of it, its seat is free again.
     assert bodies.read(given(b"{}")) == b"{}"
+
+
+@pytest.mark.parametrize(
+    ("more", "seats", "left"),
+    [
+        ({}, 4, b""),
+        ({"HTTP_EXPECT": "100-continue"}, 4, b"{}"),
+        ({"CONTENT_LENGTH": "99999999"}, 4, b"{}"),
+        ({}, 1, b"{}"),
+    ],
+)
+def test_what_is_not_wanted_is_read_unless_it_is_large_or_not_sent_or_seats_run_short(
+    monkeypatch: pytest.MonkeyPatch, more: dict[str, str], seats: int, left: bytes
+) -> None:
+    monkeypatch.setattr(body_module, "READERS", seats)
+    bodies = Bodies(LIMIT)
+    monkeypatch.setattr(body_module, "READERS", 4)
+    environ = {**given(b"{}"), **more}
+    bodies.drop(environ)
+    assert environ["wsgi.input"].read() == left

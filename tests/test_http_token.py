@@ -128,6 +128,27 @@ def test_a_body_of_10_mb_without_the_token_is_refused_unread_and_the_next_reques
     assert guarded.client.get("/v1/health").status_code == 200
 
 
+@pytest.mark.parametrize(("path", "status"), [("/v1/search", 401), ("/v1/none", 404), ("/v1/health", 405)])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_who_sends_a_body_in_vain_sees_why_and_is_served_on_the_same_connection(
+    guarded: Sidecar, path: str, status: int, chunked: bool
+) -> None:
+    connection = http.client.HTTPConnection(*address(guarded), timeout=10)
+    headers = {} if status == 401 else {"Authorization": f"Bearer {TOKEN}"}
+    try:
+        connection.connect()
+        connection.auto_open = 0
+        connection.request(
+            "POST", path, iter([b"x" * 500_000] * 2) if chunked else b"x" * 1_000_000, headers, encode_chunked=chunked
+        )
+        response = connection.getresponse()
+        assert (response.status, b"code" in response.read()) == (status, True)
+        connection.request("GET", "/v1/health")
+        assert connection.getresponse().status == 200
+    finally:
+        connection.close()
+
+
 def test_the_token_is_in_no_line_of_the_log_and_in_no_metric(guarded: Sidecar) -> None:
     ask(guarded, "POST", "/v1/search", b"{", f"Bearer {TOKEN}".encode())
     assert ask(guarded, "GET", "/v1/openapi.json", b"", f"Bearer {TOKEN}x".encode()).status == 401

@@ -111,6 +111,7 @@ class Application:
         given = environ.get("HTTP_X_REQUEST_ID")
         request_id = given if given and _REQUEST_ID.fullmatch(given) else f"{self._prefix}-{next(self._numbers):x}"
         route: Route | None = None
+        admitted = False
         try:
             try:
                 route, name = _route(environ)
@@ -120,9 +121,12 @@ class Application:
                 raise
             if route is not HEALTH:
                 self._gate.check(environ)
+            admitted = True
             line, body = self._answer(route, name, environ, arrived)
             parts: Iterable[bytes] = self.answers.parts(body)
         except RefusedError as refused:
+            if not admitted:
+                self.bodies.drop(environ)
             if refused.reason == "MP009":
                 self._maintenance.refused()
             line, body, headers = self._refuse(refused, route, request_id, arrived)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -76,6 +77,19 @@ class Bodies:
         if b"\0" in body:
             raise bad_request("the body holds a NUL byte")
         return body
+
+    def drop(self, environ: Mapping[str, Any]) -> None:
+        """Read a body that is not wanted, as a client that is still sending may never see why it is refused.
+
+        Not one over the limit, which could not be wanted, nor one that is not sent unless it is; and not where seats
+        run short.
+        """
+        declared = environ.get("CONTENT_LENGTH") or "0"
+        large = not declared.isdigit() or int(declared) > self._limit
+        if large or "HTTP_EXPECT" in environ or len(self._seats) < READERS // 2:
+            return
+        with suppress(RefusedError):
+            self.read(environ)
 
     def _bytes(self, environ: Mapping[str, Any], reading: Reading) -> bytes:
         stream = environ["wsgi.input"]

@@ -172,7 +172,9 @@ def test_a_large_answer_that_nobody_reads_is_cut_off_and_one_read_slowly_is_not(
         assert unread.recv(12, socket.MSG_WAITALL) == b"HTTP/1.1 200"
         received = 0
         while "WARNING stalled bodies=0 answers=1" not in sidecar.log():
-            received += len(slow.recv(65536))
+            part = slow.recv(65536)
+            assert part, "the one that is read slowly was cut off"
+            received += len(part)
             assert received < HEAVY, "the one that nobody reads was not cut off"
             # As slowly as to be at it still when the other one is cut off.
             time.sleep(0.1)

@@ -230,6 +230,26 @@ def test_a_part_of_a_longer_word_is_found_where_no_word_is(
     assert found(conn, "custom:parts", f"{queries[0]} -line -code -mail -ticket -shipped -runs") == []
 
 
+@pytest.mark.parametrize(
+    ("content", "query"),
+    [
+        ("JIRA-1204 is about imports", "ticket 1204"),
+        ("ticket 1204 is about imports", "JIRA-1204"),
+        ("the api of v2.3.1 shipped", "api 2.3.1"),
+        ("the api of 2.3.1 shipped", "api v2.3.1?"),
+        ("the meeting of 2024-03-15", "meeting 15 March"),
+        ("call 555 123 4567", "call 555-123-4567"),
+        ("it costs 3.50", "costs -3.50"),
+    ],
+)
+def test_a_number_is_found_whatever_its_hyphen_or_v(conn: psycopg.Connection[Any], content: str, query: str) -> None:
+    others = ["JIRA-1205 ticket", "ticket JIRA 1203", "meeting on 2024-04-16", "call 555 222 3333", "api v2.3.2, 4.50"]
+    write(conn, "custom:numbers", [*others[:2], content, *others[2:]])
+    assert found(conn, "custom:numbers", query)[0] == content
+    # Other letters make another word of it.
+    assert found(conn, "custom:numbers", "av2.3.1 1e15 v1204") == []
+
+
 def test_a_part_of_a_longer_word_is_not_looked_for_where_a_word_is_found(conn: psycopg.Connection[Any]) -> None:
     write(conn, "custom:parts", ["see src/app/server.py line 10", "the server is up"])
     assert found(conn, "custom:parts", "server") == ["the server is up"]

@@ -113,6 +113,9 @@ declare
     v_phrase text;
     v_pattern text;
     v_tsquery tsquery;
+    v_terms text[];
+    -- Of so many words, numbers are asked in their other forms too: a page of numbers has enough of its own.
+    c_forms constant integer := 16;
     v_spaced boolean :=
         octet_length(v_text) = char_length(v_text) or getdatabaseencoding() <> 'UTF8' or v_text !~ v_run;
 begin
@@ -166,9 +169,24 @@ begin
         ) as g;
         v_words := regexp_replace(v_words, v_run, ' ', 'g');
     end if;
+    v_terms := tsvector_to_array(to_tsvector('@text_search_config@', v_words));
     -- The text of a tsvector quotes a lexeme as a tsquery reads it.
-    select coalesce(array_agg(array_to_tsvector(array[t.term])::text::tsquery), '{}') into v_plan.terms
-    from unnest(tsvector_to_array(to_tsvector('@text_search_config@', v_words))) as t (term)
+    select coalesce(array_agg(array_to_tsvector(array[t.term])::text::tsquery order by t.term), '{}') into v_plan.terms
+    from (
+        select u.term
+        from unnest(v_terms) as u (term)
+        union
+        -- What is JIRA-1234 to one is ticket 1234 to another, and to the parser the hyphen is a minus; what is v1.2.3 to
+        -- one is version 1.2.3 to another.
+        select f.form
+        from unnest(v_terms) as u (term)
+        cross join lateral ltrim(u.term, '+-v') as n (number)
+        cross join lateral (
+            values (n.number), (case when n.number !~ e'\\..*\\.' then '-' || n.number end),
+            (case when n.number ~ e'\\.' then 'v' || n.number end)
+        ) as f (form)
+        where cardinality(v_terms) <= c_forms and u.term ~ e'^([-+]|v(?=\\d+\\.))?\\d+(\\.\\d+)*$' and f.form is not null
+    ) as t
     where not p_whole;
     if p_alone and v_plan.terms = '{}' and v_plan.grams is null then
         -- As they stand, words without the marks around them; stop words where there is nothing else.

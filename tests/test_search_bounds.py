@@ -259,22 +259,32 @@ def test_an_arm_that_counts_for_nothing_is_not_asked(conn: psycopg.Connection[An
     assert (found, told["mode"]) == (["猫"], "substring")
 
 
-def test_pages_of_a_search_by_both_hold_each_memory_once(conn: psycopg.Connection[Any]) -> None:
-    fill(conn, "custom:pages", 400, "'apple ' || repeat('pie ', mod(i * 7, 30)) || i")
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"recency_half_life": 300}, {"diversity": 0.5}, {"query": "apple pie -pear"}, {"min_score": 0.3}],
+    ids=str,
+)
+def test_pages_of_a_search_by_both_hold_each_memory_once(conn: psycopg.Connection[Any], more: dict[str, Any]) -> None:
+    fill(conn, "custom:pages", 900, "'apple ' || repeat('pie ', mod(abs(hashint4(i)), 31)) || i")
     conn.execute(
-        "update memory_plugin.memory_records as r set embedding = v.embedding from ("
-        "  select id, format('[%s,%s%s]', cos(n), sin(n), repeat(',0', 1534))::memory_plugin.vector as embedding from ("
-        "    select id, mod(row_number() over (order by created_at) * 37, 400) / 300.0 as n"
-        "    from memory_plugin.memory_records where namespace = 'custom:pages'"
+        "update memory_plugin.memory_records as r set "
+        "  created_at = now() - mod(abs(hashint4(v.i + 1000)), 900) * interval '1 s', "
+        "  embedding = format('[%s,%s%s]', cos(v.n), sin(v.n), repeat(',0', 1534))::memory_plugin.vector "
+        "from ("
+        "  select a.id, a.i, mod(abs(hashint4(a.i + 2000)), 900) / 600.0 as n from ("
+        "    select id, substring(content, '[0-9]+')::integer as i from memory_plugin.memory_records"
+        "    where namespace = 'custom:pages'"
         "  ) as a"
         ") as v where r.namespace = 'custom:pages' and r.id = v.id"
     )
-    both = {"query": "apple pie", "embedding": [1.0] + [0.0] * 1535}
-    pages = [answer(conn, "custom:pages", **both, limit=20, offset=20 * page)[0] for page in range(5)]
-    assert [len(page) for page in pages] == [20] * 5
-    turned = [content for page in pages for content in page]
-    assert turned == answer(conn, "custom:pages", **both, limit=100)[0]
-    assert len(set(turned)) == 100
+    both = {"query": "apple pie", "embedding": [1.0] + [0.0] * 1535, **more}
+    turned = []
+    while page := answer(conn, "custom:pages", **both, limit=30, offset=len(turned))[0]:
+        turned += page
+    assert len(turned) == len(set(turned))
+    assert len(turned) == 900 or "min_score" in more
+    assert turned[:100] == answer(conn, "custom:pages", **both, limit=100)[0]
+    assert turned[90:190] == answer(conn, "custom:pages", **both, limit=100, offset=90)[0]
 
 
 def test_pages_of_chance_tell_what_a_large_namespace_holds(conn: psycopg.Connection[Any]) -> None:

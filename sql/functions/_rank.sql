@@ -72,3 +72,22 @@ comment on function memory_plugin._rank(
 ) is
     'Weigh what was found by age where asked, and fetch one page of memories, best first. A half-life multiplies the '
     'score by 2^(-age / half-life), one below 0 by what is left to 2.';
+
+create or replace function memory_plugin._without(p_rows memory_plugin._scored[], p_hits memory_plugin.memory_hit[])
+returns memory_plugin._scored[]
+language plpgsql immutable parallel safe security invoker
+set search_path = pg_catalog, memory_plugin, pg_temp
+-- Thousands of each: not each with each.
+set enable_nestloop = off
+as $function$
+begin
+    return array(
+        select s
+        from unnest(p_rows) as s
+        where not exists (select from unnest(p_hits) as h where s.namespace = h.namespace and s.id = h.id)
+    );
+end
+$function$;
+
+comment on function memory_plugin._without(memory_plugin._scored[], memory_plugin.memory_hit[]) is
+    'What was found, but for the memories among the hits.';

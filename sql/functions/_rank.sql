@@ -4,7 +4,8 @@ create or replace function memory_plugin._rank(
     p_offset integer,
     p_min_score double precision,
     p_recency_half_life double precision,
-    p_explain boolean
+    p_explain boolean,
+    p_bare boolean
 )
 returns memory_plugin.memory_hit[]
 -- Not in the language sql, which would plan it anew at every search.
@@ -51,8 +52,8 @@ begin
     select
         array_agg(
             row(
-                c.id, c.namespace, c.content, c.kind, c.source, c.expires_at, c.propagation, c.pin, c.created_at,
-                c.final,
+                c.id, c.namespace, case when not p_bare then c.content end, c.kind, c.source, c.expires_at,
+                case when not p_bare then c.propagation end, c.pin, c.created_at, c.final,
                 case when p_explain then jsonb_strip_nulls(jsonb_build_object(
                     'lexical', c.lexical, 'lexical_rank', c.lexical_rank,
                     'semantic', c.semantic, 'semantic_rank', c.semantic_rank,
@@ -68,10 +69,10 @@ end
 $function$;
 
 comment on function memory_plugin._rank(
-    memory_plugin._scored[], integer, integer, double precision, double precision, boolean
+    memory_plugin._scored[], integer, integer, double precision, double precision, boolean, boolean
 ) is
-    'Weigh what was found by age where asked, and fetch one page of memories, best first. A half-life multiplies the '
-    'score by 2^(-age / half-life), one below 0 by what is left to 2.';
+    'Weigh what was found by age where asked, and fetch one page of memories, best first; p_bare: without content and '
+    'propagation. A half-life multiplies the score by 2^(-age / half-life), one below 0 by what is left to 2.';
 
 create or replace function memory_plugin._without(p_rows memory_plugin._scored[], p_hits memory_plugin.memory_hit[])
 returns memory_plugin._scored[]

@@ -114,3 +114,7 @@ drop function if exists memory_plugin._json_texts(text, json);
 drop function if exists memory_plugin._near_pairs(text, uuid[], integer[], double precision);
 
 drop function if exists memory_plugin._reembed_renew(text, text, boolean, text, text);
+
+drop function if exists memory_plugin._rank(
+    memory_plugin._scored[], integer, integer, double precision, double precision, boolean
+);

@@ -188,17 +188,19 @@ begin
         end if;
         if v_diverse and v_turn = 1 then
             v_answer.hits := _diverse(
-                _rank(v_rows, greatest(v_last, c_diverse), 0, p_min_score, p_half_life, coalesce(p_explain, false)),
+                _rank(
+                    v_rows, greatest(v_last, c_diverse), 0, p_min_score, p_half_life, coalesce(p_explain, false), false
+                ),
                 p_diversity, v_last - v_offset, v_offset
             );
         elsif v_offset < v_last then
             v_answer.hits := v_answer.hits || _rank(
                 v_rows, v_last - greatest(v_offset, v_first), greatest(v_offset - v_first, 0), p_min_score, p_half_life,
-                coalesce(p_explain, false)
+                coalesce(p_explain, false), false
             );
         end if;
         exit when v_last = v_limit + v_offset;
-        v_taken := v_taken || _rank(v_rows, v_end - v_first, 0, p_min_score, p_half_life, false);
+        v_taken := v_taken || _rank(v_rows, v_end - v_first, 0, p_min_score, p_half_life, false, true);
         exit when cardinality(v_taken) < v_end;
     end loop;
     v_answer.hits := coalesce(v_answer.hits, '{}');

@@ -169,25 +169,27 @@ begin
         ) as g;
         v_words := regexp_replace(v_words, v_run, ' ', 'g');
     end if;
-    v_terms := tsvector_to_array(to_tsvector('@text_search_config@', v_words));
-    -- The text of a tsvector quotes a lexeme as a tsquery reads it.
-    select coalesce(array_agg(array_to_tsvector(array[t.term])::text::tsquery order by t.term), '{}') into v_plan.terms
-    from (
-        select u.term
-        from unnest(v_terms) as u (term)
-        union
+    v_terms := case when not p_whole then tsvector_to_array(to_tsvector('@text_search_config@', v_words)) end;
+    if v_words ~ e'\\d' and cardinality(v_terms) <= c_forms then
         -- What is JIRA-1234 to one is ticket 1234 to another, and to the parser the hyphen is a minus; what is v1.2.3 to
         -- one is version 1.2.3 to another.
-        select f.form
-        from unnest(v_terms) as u (term)
-        cross join lateral ltrim(u.term, '+-v') as n (number)
-        cross join lateral (
-            values (n.number), (case when n.number !~ e'\\..*\\.' then '-' || n.number end),
-            (case when n.number ~ e'\\.' then 'v' || n.number end)
-        ) as f (form)
-        where cardinality(v_terms) <= c_forms and u.term ~ e'^([-+]|v(?=\\d+\\.))?\\d+(\\.\\d+)*$' and f.form is not null
-    ) as t
-    where not p_whole;
+        v_terms := array(
+            select u.term from unnest(v_terms) as u (term)
+            union
+            select f.form
+            from unnest(v_terms) as u (term)
+            cross join lateral ltrim(u.term, '+-v') as n (number)
+            cross join lateral (
+                values (n.number), (case when n.number !~ e'\\..*\\.' then '-' || n.number end),
+                (case when n.number ~ e'\\.' then 'v' || n.number end)
+            ) as f (form)
+            where u.term ~ e'^([-+]|v(?=\\d+\\.))?\\d+(\\.\\d+)*$' and f.form is not null
+            order by 1
+        );
+    end if;
+    -- The text of a tsvector quotes a lexeme as a tsquery reads it.
+    select coalesce(array_agg(array_to_tsvector(array[t.term])::text::tsquery), '{}') into v_plan.terms
+    from unnest(v_terms) as t (term);
     if p_alone and v_plan.terms = '{}' and v_plan.grams is null then
         -- As they stand, words without the marks around them; stop words where there is nothing else.
         select array_agg(_lexical_piece(w.piece, v_run) order by w.first) into v_plan.grams

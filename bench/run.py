@@ -82,7 +82,7 @@ BENCHES = (
         (*COMMON, "--yardstick", "{yardstick}"),
         {
             "tiny": ("--rows", "2000", "--dimensions", "64", "--seconds", "0.2", "--rounds", "1"),
-            "quick": ("--rows", "10000", "--seconds", "0.5", "--rounds", "3"),
+            "quick": ("--rows", "5000", "--seconds", "0.5", "--rounds", "3"),
             "full": ("--rows", "100000", "--seconds", "5", "--rounds", "7"),
         },
     ),

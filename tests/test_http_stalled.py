@@ -19,8 +19,9 @@ import pytest
 from fixtures.sidecars import Sidecar
 from http_sidecar import address, ask, raw, serving
 from memory_plugin.thin_api.answers import LARGE, Answers, Pieces
-from memory_plugin.thin_api.body import READERS
+from memory_plugin.thin_api.body import READERS, Reading
 from memory_plugin.thin_api.errors import RefusedError
+from memory_plugin.thin_api.stalled import Watch
 
 HEAVY = 16_000_000
 
@@ -181,6 +182,30 @@ def test_a_large_answer_that_nobody_reads_is_cut_off_and_one_read_slowly_is_not(
         assert _rest(slow) + received > HEAVY
         assert _rest(unread) < HEAVY - 12
         assert ask(sidecar, "GET", "/v1/health").status == 200
+
+
+@pytest.mark.parametrize("body_is_awaited", [False, True])
+def test_a_request_whose_answer_takes_long_is_cut_off_only_where_a_body_may_be_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, body_is_awaited: bool
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening, ExitStack() as stack:
+        port = listening.getsockname()[1]
+        client = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+        accepted = stack.enter_context(listening.accept()[0])
+        accepted.settimeout(0.5)
+        client.sendall(b"POST /v1/search")
+        assert accepted.recv(100) == b"POST /v1/search"
+        # Somebody else's large answer is why connections are looked at.
+        watch = Watch(port, {1: Reading()} if body_is_awaited else {}, {1: time.monotonic()})
+        now = time.monotonic()
+        for later in (2.0, 3.0, 9.0):
+            monkeypatch.setattr("memory_plugin.thin_api.stalled.monotonic", lambda at=later: now + at)
+            watch.look()
+        if body_is_awaited:
+            assert accepted.recv(1) == b""
+        else:
+            with pytest.raises(TimeoutError):
+                accepted.recv(1)
 
 
 def _rest(sock: socket.socket) -> int:

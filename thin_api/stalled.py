@@ -88,6 +88,8 @@ class Watch:
         if all(now - since < LOOK_EVERY for since in begun):
             self._seen.clear()
             return
+        # Else a request that is waited for has come, and its answer is what takes so long.
+        awaited = any(now - reading.since > GRACE for reading in bodies)
         overdue = [reading.since for reading in bodies if now > reading.due + OVERDUE]
         seen: dict[object, _Seen] = {}
         ended = {"bodies": 0, "answers": 0}
@@ -108,7 +110,8 @@ class Watch:
                     first = self._seen.get(peer, stands)
                     if first.request != stands.request:
                         first = stands
-                    if now - first.at <= GRACE + (stands.passed - first.passed) / RATE:
+                    waits = stands.request is not None and not awaited
+                    if waits or now - first.at <= GRACE + (stands.passed - first.passed) / RATE:
                         seen[peer] = first
                     elif stands.request is None:
                         connection.shutdown(socket.SHUT_RDWR)

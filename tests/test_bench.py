@@ -114,6 +114,8 @@ def test_a_bench_runs_at_its_smallest_size(
     assert json.loads((tmp_path / "run.json").read_text())[name]["seconds"] > 0
     assert re.search(rf"^{name} \(", done.stdout, re.MULTILINE), "not in the table"
     assert f"skipped {name}" not in done.stdout
+    other = "skipped the other sidecar of throughput: BENCH_YARDSTICK names no program"
+    assert (other in done.stdout) == (name == "throughput")
     if check := CHECKS.get(name):
         check(figures)
     # A server of the run's own is this worker's alone; on another one someone else may be measuring.
@@ -267,16 +269,6 @@ def test_a_run_leaves_the_figures_and_pictures_of_the_documents_alone() -> None:
     assert done.returncode == 0, done.stderr
     drawn = [Path(line.removeprefix("drawn ")) for line in done.stdout.splitlines() if line.startswith("drawn ")]
     assert all(picture.parent == BENCH / "results" / "tiny" for picture in drawn)
-
-
-@pytest.mark.servers("any")
-def test_a_sidecar_to_compare_with_that_is_not_there_is_skipped_by_name(server: Server, tmp_path: Path) -> None:
-    done = run(
-        *(BENCH / "run.py", "--size", "tiny", "--only", "throughput"),
-        *("--results", tmp_path, "--server-url", server.url()),
-    )
-    assert done.returncode == 0, done.stderr
-    assert "skipped the other sidecar of throughput: BENCH_YARDSTICK names no program" in done.stdout
 
 
 def test_a_model_that_is_not_installed_is_named_and_its_benches_are_skipped(tmp_path: Path) -> None:

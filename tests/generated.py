@@ -32,10 +32,10 @@ def of_this_store(spec: dict[str, Any], dimensions: int) -> dict[str, Any]:
 
     0: no embeddings.
     """
-    # An embedding is in single precision, in which this is the first that is infinite.
-    infinite = 3.402823567797337e38
+    # An embedding is in single precision, in which the first of these is infinite and the second zero.
+    infinite, nothing = 3.402823567797337e38, 7e-46
     number = {"type": "number", "exclusiveMinimum": -infinite, "exclusiveMaximum": infinite}
-    zeros = {"items": {"minimum": -1e-40, "maximum": 1e-40}}
+    zeros = {"items": {"minimum": -nothing, "maximum": nothing}}
     vector = {"type": "array", "items": number, "minItems": dimensions, "maxItems": dimensions, "not": zeros}
     empty = {"type": "array", "items": {"type": "number"}, "maxItems": 0}
     for schema in ("MemoryWrite", "SearchRequest"):

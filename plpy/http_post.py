@@ -21,6 +21,8 @@ _SLICE = 0.1
 _LOOK_UP_AGAIN = 60.0
 # Reading the machine's list of authorities takes 25 ms of computing, which no request should wait for.
 _TRUST_AGAIN = 600.0
+# An answered connection is kept for the next request, idle for less than most servers and routers allow.
+_IDLE_SECONDS = 15.0
 _HEADERS = ("retry-after", "content-type")
 
 
@@ -85,6 +87,19 @@ class _Reader(io.RawIOBase):
     def readinto(self, buffer: object) -> int:
         """Receive into the buffer."""
         return self._line.retried(self._line.sock.recv_into, buffer)
+
+
+class _Kept:
+    """A connection between two requests; closed when nothing keeps it any more."""
+
+    def __init__(self, sock: Any, opened: float) -> None:
+        self.sock = sock
+        self.opened = opened
+        self.idle_since = time.monotonic()
+
+    def __del__(self) -> None:
+        if self.sock is not None:
+            self.sock.close()
 
 
 def _look_up(host: str, port: int, line: _Line, known: dict[Any, Any]) -> list[Any]:
@@ -199,32 +214,77 @@ def _send(line: _Line, data: bytes) -> None:
         return
 
 
+def _open(line: _Line, known: dict[Any, Any], host: str, port: int, secure: bool, authorities: "str | None") -> float:
+    """Connect, with TLS where it is asked for; return when (monotonic)."""
+    _connect(host, port, line, known)
+    if secure:
+        _encrypt(host, line, authorities, known)
+    return time.monotonic()
+
+
+def _take_up(line: _Line, known: dict[Any, Any], place: Any) -> "float | None":
+    """Go on with the connection that was kept, if it still stands; return since when it is open."""
+    kept: _Kept | None = known.pop(place, None)
+    if kept is None:
+        return None
+    poller = select.poll()
+    poller.register(kept.sock, select.POLLIN)
+    now = time.monotonic()
+    # What can be read though nothing was asked is its end. And names are looked up again, and trust renewed.
+    if now - kept.idle_since > _IDLE_SECONDS or now - kept.opened > _LOOK_UP_AGAIN or poller.poll(0):
+        return None
+    line.sock, kept.sock = kept.sock, None
+    return kept.opened
+
+
+def _asked_for(line: _Line, request: bytes) -> http.client.HTTPResponse:
+    """Send a request; return the answer as far as its headers."""
+    _send(line, request)
+    if hasattr(socket, "TCP_QUICKACK"):
+        # A service that sends its answer in two parts waits 40 ms for the first to be acknowledged, if it is not asked.
+        line.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+    answer = http.client.HTTPResponse(cast(Any, line), method="POST")
+    answer.begin()
+    return answer
+
+
 def post(
     url: str, headers: dict[str, str], body: bytes, timeout: float, limit: int, tick: Callable[[], object],
     known: dict[Any, Any], authorities: "str | None" = None,
 ) -> tuple[int, dict[str, Any], bytes]:  # fmt: skip
     """Return status, the headers that matter and the body, of at most `limit` bytes; redirects are not followed."""
+    # `known` is what the session keeps: addresses, whom to trust, and the connection where the other side keeps it too.
     line = _Line(time.monotonic() + timeout, tick)
     sent = False
     try:
         parts = urlsplit(url)
         host, secure = parts.hostname or "", parts.scheme == "https"
         port = parts.port or (443 if secure else 80)
-        _connect(host, port, line, known)
-        if secure:
-            _encrypt(host, line, authorities, known)
         shown = "[" + host + "]" if ":" in host else host
         lines = [
             "POST " + (parts.path or "/") + ("?" + parts.query if parts.query else "") + " HTTP/1.1",
             "Host: " + (shown if parts.port is None else shown + ":" + str(port)),
             "Content-Length: " + str(len(body)),
-            "Connection: close",
         ]
         lines += [name + ": " + value for name, value in headers.items()]
+        request = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + body
+        place = (host, port, secure, authorities)
+        opened = _take_up(line, known, place)
+        again = opened is not None
+        if opened is None:
+            opened = _open(line, known, *place)
         sent = True
-        _send(line, ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + body)
-        answer = http.client.HTTPResponse(cast(Any, line), method="POST")
-        answer.begin()
+        try:
+            answer = _asked_for(line, request)
+        except OSError as error:
+            # It was ended at the moment it was taken up.
+            if not again or isinstance(error, TimeoutError):
+                raise
+            line.sock.close()
+            sent = False
+            opened = _open(line, known, *place)
+            sent = True
+            answer = _asked_for(line, request)
         pieces, size = [], 0
         while True:
             piece = answer.read(65536)
@@ -236,6 +296,9 @@ def post(
                 raise ExchangeError("the answer is larger than " + str(limit) + " bytes", True)
         if answer.length:
             raise ExchangeError("the answer ended early", True)
+        if not answer.will_close:
+            known[place] = _Kept(line.sock, opened)
+            line.sock = None
         return answer.status, {name: answer.headers.get(name) for name in _HEADERS}, b"".join(pieces)
     except ExchangeError:
         raise

@@ -357,8 +357,9 @@ def test_the_machines_authorities_are_read_once_and_again_after_a_refusal(
     context.load_cert_chain(CERTIFICATE)
     running = EmbeddingService(DIMENSIONS, tls=context)
 
-    def problem(**more: Any) -> Any:
-        return embedding.ask(provider(endpoint(running), **more), ["a"], 5.0, post, lambda: None, known).problem
+    def problem() -> Any:
+        running.cut()
+        return embedding.ask(provider(endpoint(running)), ["a"], 5.0, post, lambda: None, known).problem
 
     try:
         nobody = tmp_path / "nobody.pem"
@@ -371,6 +372,51 @@ def test_the_machines_authorities_are_read_once_and_again_after_a_refusal(
         monkeypatch.setattr(http_post, "_TRUST_AGAIN", 0.0)
         monkeypatch.setenv("SSL_CERT_FILE", str(nobody))
         assert "certificate not accepted" in problem()
+    finally:
+        running.stop()
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_the_connection_is_kept_for_the_next_request_unless_it_ended_or_is_old(
+    monkeypatch: pytest.MonkeyPatch, secure: bool
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+    running = EmbeddingService(DIMENSIONS, tls=context if secure else None)
+    pem = CERTIFICATE.read_text()
+    row = provider(endpoint(running), ca_certificate=pem[pem.index("-----BEGIN CERTIFICATE") :] if secure else None)
+    known: dict[Any, Any] = {}
+
+    def problem() -> Any:
+        return embedding.ask(row, ["a"], 5.0, post, lambda: None, known).problem
+
+    try:
+        assert [problem() for _ in range(3)] == [None] * 3
+        assert running.connected == 1
+        # A refusal is an answer too.
+        running.behaviour = services.status(400)
+        assert problem() == "HTTP 400: so it is"
+        running.behaviour = None
+        assert (problem(), running.connected) == (None, 1)
+        running.cut()
+        assert (problem(), running.connected) == (None, 2)
+        # Ended at the moment it is taken up: asked once more, and only once.
+        dropping = iter([True, False, True, True])
+        running.behaviour = lambda _service, _texts, reply: None if next(dropping) else reply
+        assert (problem(), running.connected) == (None, 3)
+        assert problem() == "the connection was lost, or the answer is not HTTP"
+        assert running.connected == 4
+        running.behaviour = None
+        assert (problem(), problem(), running.connected) == (None, None, 5)
+        running.behaviour = services.status(400, Connection="close")
+        problem()
+        running.behaviour = None
+        assert (problem(), running.connected) == (None, 6)
+        for name in ("_IDLE_SECONDS", "_LOOK_UP_AGAIN"):
+            with monkeypatch.context() as patched:
+                patched.setattr(http_post, name, 0.0)
+                problem()
+        assert running.connected == 8
     finally:
         running.stop()
 

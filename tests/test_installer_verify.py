@@ -234,7 +234,8 @@ def test_a_role_that_may_not_read_the_ledger_is_told_so(
     with pytest.raises(InstallError) as caught:
         api.status(settings_for(url))
     assert caught.value.exit_code == 22
-    assert "permission denied" in caught.value.message
+    assert caught.value.message.endswith("this role may not read memory_plugin.schema_migrations")
+    assert "connect as the store's owner" in caught.value.hint
 
 
 @pytest.mark.parametrize(

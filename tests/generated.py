@@ -32,8 +32,8 @@ def of_this_store(spec: dict[str, Any], dimensions: int) -> dict[str, Any]:
 
     0: no embeddings.
     """
-    # An embedding is in single precision, in which the first of these is infinite and the second zero.
-    infinite, nothing = 3.402823567797337e38, 7e-46
+    # An embedding is in single precision, in which the first of these is infinite and the second the last that is zero.
+    infinite, nothing = 3.402823567797337e38, 2.0**-150
     number = {"type": "number", "exclusiveMinimum": -infinite, "exclusiveMaximum": infinite}
     zeros = {"items": {"minimum": -nothing, "maximum": nothing}}
     vector = {"type": "array", "items": number, "minItems": dimensions, "maxItems": dimensions, "not": zeros}

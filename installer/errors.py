@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
+from psycopg import sql
+
 PROGRAM = "memory-plugin"
 
 
@@ -207,7 +209,7 @@ def standby_error() -> BadSettingError:
 
 def quoted(name: str) -> str:
     """Return a role's or database's name as the SQL of a hint writes it."""
-    return '"' + name.replace('"', '""') + '"'
+    return sql.Identifier(name).as_string()
 
 
 def one_line(text: str) -> str:

@@ -270,18 +270,17 @@ def post(
         request = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + body
         place = (host, port, secure, authorities)
         opened = _take_up(line, known, place)
-        again = opened is not None
-        if opened is None:
-            opened = _open(line, known, *place)
-        sent = True
-        try:
-            answer = _asked_for(line, request)
-        except OSError as error:
-            # It was ended at the moment it was taken up.
-            if not again or isinstance(error, TimeoutError):
+        sent = opened is not None
+        if opened is not None:
+            try:
+                answer = _asked_for(line, request)
+            except TimeoutError:
                 raise
-            line.sock.close()
-            sent = False
+            except OSError:
+                # It was ended at the moment it was taken up.
+                line.sock.close()
+                opened, sent = None, False
+        if opened is None:
             opened = _open(line, known, *place)
             sent = True
             answer = _asked_for(line, request)

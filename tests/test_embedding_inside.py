@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import ssl
 import threading
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
 from fixtures import embedding_service as service_module
-from fixtures.embedding_service import KEY, EmbeddingService, Slow, drip, raw_server
+from fixtures.embedding_service import AUTHORITY, KEY, EmbeddingService, Slow, drip, raw_server
 from fixtures.sidecars import wait_until
 from memory_plugin.installer.plpython import build
 from test_embedding import TEXTS, commit, configure, embed, status
 
 pytestmark = pytest.mark.servers("full")
 Connection = psycopg.Connection[Any]
-CERTIFICATE = Path(__file__).parent / "data" / "localhost.pem"
 
 
 def searched(conn: Connection, query: str = "printer office") -> dict[str, Any]:
@@ -102,10 +99,7 @@ def test_a_redirect_is_not_followed(conn: Connection, embedding_service: Embeddi
 
 
 def test_a_certificate_is_verified(conn: Connection) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(CERTIFICATE)
-    service = EmbeddingService(1536, tls=context)
-    pem = CERTIFICATE.read_text()
+    service = EmbeddingService(1536, tls=service_module.tls())
     configured = "select memory_plugin.configure_embedding(%s, 'bag', 1536, %s, ca_certificate => %s)"
     try:
         commit(conn)
@@ -113,7 +107,7 @@ def test_a_certificate_is_verified(conn: Connection) -> None:
         embed(conn)
         assert "certificate not accepted" in status(conn)["problem"]
         assert service.requests == 0
-        conn.execute(configured, [service.url, KEY, pem[pem.index("-----BEGIN CERTIFICATE") :]])
+        conn.execute(configured, [service.url, KEY, AUTHORITY])
         assert embed(conn)["embedded"] == 3
         assert searched(conn)["search"]["mode"] == "hybrid"
     finally:

@@ -21,6 +21,10 @@ from memory_plugin.thin_api import maintenance
 from memory_plugin.thin_api.maintenance import BATCH, Maintenance
 
 LOCK = "select pg_advisory_xact_lock(hashtextextended('memory_plugin.maintain', 0))"
+HANGS = """
+create or replace function memory_plugin.maintain(max_rows integer default 1000) returns bigint
+language sql as 'select 0::bigint from pg_sleep(600)'
+"""
 FILL = """
     insert into memory_plugin.memory_records (id, namespace, content, kind, source, expires_at)
     select gen_random_uuid(), %s, 'gone ' || i, 'fact', 'agent', now() - interval '1 minute'
@@ -155,10 +159,7 @@ def test_a_batch_that_hangs_is_given_up_and_cancelled(
 ) -> None:
     monkeypatch.setattr("memory_plugin.thin_api.maintenance.BATCH_SECONDS", 0.5)
     with psycopg.connect(database, autocommit=True) as conn:
-        conn.execute(
-            "create or replace function memory_plugin.maintain(max_rows integer default 1000) returns bigint "
-            "language sql as 'select 0::bigint from pg_sleep(600)'"
-        )
+        conn.execute(HANGS)
         hung = upkeep(make_conninfo(database, application_name="hung upkeep"))
         assert hung.round() == "deadline"
         assert hung.rounds["failed"] == 1
@@ -172,10 +173,7 @@ def test_a_batch_that_heeds_no_cancel_is_not_followed_by_another_beside_it(
 ) -> None:
     monkeypatch.setattr("memory_plugin.thin_api.maintenance.BATCH_SECONDS", 0.5)
     with psycopg.connect(database, autocommit=True) as conn:
-        conn.execute(
-            "create or replace function memory_plugin.maintain(max_rows integer default 1000) returns bigint "
-            "language sql as 'select 0::bigint from pg_sleep(600)'"
-        )
+        conn.execute(HANGS)
         hung = upkeep(make_conninfo(database, application_name="unheeding upkeep"))
         running = "select pid from pg_stat_activity where application_name = 'unheeding upkeep' and state = 'active'"
         round_ = threading.Thread(target=hung.round, daemon=True)

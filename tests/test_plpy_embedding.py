@@ -15,11 +15,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from fixtures import embedding_service as services
-from fixtures.embedding_service import KEY, EmbeddingService, drip, raw_server
+from fixtures.embedding_service import AUTHORITY, CERTIFICATE, KEY, EmbeddingService, drip, raw_server
 from memory_plugin.plpy import embedding, http_post, reembed
 from memory_plugin.plpy.http_post import post
 
-CERTIFICATE = Path(__file__).parent / "data" / "localhost.pem"
 DIMENSIONS = 8
 
 
@@ -326,17 +325,13 @@ def test_no_thread_to_be_had_is_a_failure_of_this_moment_alone(
 
 
 def test_a_certificate_that_nobody_vouches_for_is_refused_and_an_authority_of_ones_own_is_taken() -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(CERTIFICATE)
-    running = EmbeddingService(DIMENSIONS, tls=context)
+    running = EmbeddingService(DIMENSIONS, tls=services.tls())
     try:
         refused = asked(endpoint(running), seconds=5)
         assert refused.scope == "provider"
         assert "certificate not accepted" in str(refused.problem)
         assert running.requests == 0
-        pem = CERTIFICATE.read_text()
-        authority = pem[pem.index("-----BEGIN CERTIFICATE") :]
-        assert asked(endpoint(running), seconds=5, ca_certificate=authority).scope is None
+        assert asked(endpoint(running), seconds=5, ca_certificate=AUTHORITY).scope is None
     finally:
         running.stop()
 
@@ -353,9 +348,7 @@ def test_the_machines_authorities_are_read_once_and_again_after_a_refusal(
 
     make = ssl.create_default_context
     monkeypatch.setattr(ssl, "create_default_context", reading)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(CERTIFICATE)
-    running = EmbeddingService(DIMENSIONS, tls=context)
+    running = EmbeddingService(DIMENSIONS, tls=services.tls())
 
     def problem() -> Any:
         running.cut()
@@ -380,11 +373,8 @@ def test_the_machines_authorities_are_read_once_and_again_after_a_refusal(
 def test_the_connection_is_kept_for_the_next_request_unless_it_ended_or_is_old(
     monkeypatch: pytest.MonkeyPatch, secure: bool
 ) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(CERTIFICATE)
-    running = EmbeddingService(DIMENSIONS, tls=context if secure else None)
-    pem = CERTIFICATE.read_text()
-    row = provider(endpoint(running), ca_certificate=pem[pem.index("-----BEGIN CERTIFICATE") :] if secure else None)
+    running = EmbeddingService(DIMENSIONS, tls=services.tls() if secure else None)
+    row = provider(endpoint(running), ca_certificate=AUTHORITY if secure else None)
     known: dict[Any, Any] = {}
 
     def problem() -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 import subprocess
 import threading
 import time
@@ -16,13 +15,12 @@ import psycopg
 import pytest
 
 from fixtures import embedding_service as service_module
-from fixtures.embedding_service import KEY, EmbeddingService, Reply, vector
+from fixtures.embedding_service import CERTIFICATE, KEY, EmbeddingService, Reply, vector
 from fixtures.installing import BEFORE_SKETCHES, MEMORY_PLUGIN, settings_for, undo
 from fixtures.pgbouncer import Pooler, set_in_sessions
 from fixtures.sidecars import Sidecar, wait_until
 from memory_plugin.installer import api, cli, reembedding
 from memory_plugin.installer.reembedding_wish import Wish
-from test_embedding_inside import CERTIFICATE
 
 pytestmark = pytest.mark.servers("full")
 Connection = psycopg.Connection[Any]
@@ -574,12 +572,10 @@ def test_a_run_that_is_gone_on_with_takes_a_new_key_and_url_and_no_other_prefix(
 def test_a_service_with_a_certificate_of_its_own_is_changed_to_and_gone_on_with(
     database: str, filled: Connection, other: EmbeddingService, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(CERTIFICATE)
     key = tmp_path / "key"
     key.write_text(KEY)
     authorities = "select ca_certificate from memory_plugin.embedding_provider where slot = 'next'"
-    services = [EmbeddingService(384, tls=context) for _ in range(2)]
+    services = [EmbeddingService(384, tls=service_module.tls()) for _ in range(2)]
     try:
         first_one, second_one = ([*arguments(database, service)[:-1], str(key)] for service in services)
         assert cli.run(first_one) == 31

@@ -7,6 +7,7 @@ import re
 import click
 
 from memory_plugin.installer import options, plan, script, sources
+from memory_plugin.installer.errors import quoted
 
 _EPILOG = """\b
 Examples:
@@ -51,7 +52,4 @@ def command(migration: str | None, vector_schema: str, down: bool, **given: str 
 
 def _quoted(name: str) -> str:
     """Quote a schema's name where it needs it."""
-    if re.fullmatch(r"[a-z_][a-z0-9_]*", name):
-        return name
-    escaped = name.replace('"', '""')
-    return f'"{escaped}"'
+    return name if re.fullmatch(r"[a-z_][a-z0-9_]*", name) else quoted(name)

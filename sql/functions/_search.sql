@@ -120,6 +120,11 @@ begin
         v_neighbour_weight := coalesce(p_neighbour_weight, _setting('neighbour_weight', 0.45, 0, 10));
     end if;
     v_fused := v_answer.mode = 'hybrid' or v_neighbour_weight > 0;
+    if v_answer.mode = 'semantic' and char_length(v_query) > 1 then
+        -- Words that count for nothing exclude nevertheless.
+        v_plan := _lexical_parse(v_query, false, false);
+        v_answer.exact := char_length(v_query) <= _lexical_reads();
+    end if;
     for v_turn in 1 .. 3 loop
         v_first := v_end;
         v_pool := case when v_fused or p_half_life is not null then c_pools[v_turn] else v_limit + v_offset end;
@@ -135,11 +140,6 @@ begin
             v_answer.exact := v_answer.exact and v_lexical.exact;
             v_listed := coalesce(cardinality(v_by_words), 0);
             v_lexical_whole := v_lexical.exact and v_listed < v_pool;
-        end if;
-        if v_answer.mode = 'semantic' and char_length(v_query) > 1 then
-            -- Words that count for nothing exclude nevertheless.
-            v_plan := _lexical_parse(v_query, false, false);
-            v_answer.exact := v_answer.exact and char_length(v_query) <= _lexical_reads();
         end if;
         if v_answer.mode in ('semantic', 'hybrid') then
             if v_plan.required is null and v_plan.present is null and v_plan.absent is null then
